@@ -1,0 +1,83 @@
+"""``python -m benchmarks [NAME ...] [--write]``: run benchmarks and print Markdown tables."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import textbook
+
+# name on the command line -> (title, function that runs it and returns Markdown)
+BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
+    "textbook": ("Textbook mini-batch SGD", textbook.report),
+}
+PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")
+PERFORMANCE_PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+INTRODUCTION = """\
+# Performance
+
+Written by `python -m benchmarks --write`. The contenders of a table run in turn within one process, with the
+garbage collector off; times are medians, ratios are medians of each round's own ratio. Times belong to the
+machine named above them; the ratios are what should hold elsewhere.
+"""
+
+
+def cpu_model() -> str:
+    """Name of the processor, as well as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def machine() -> str:
+    """One line on where and with what the numbers came about."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PEERS)
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{datetime.date.today()}, {cpu_model()}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} torch threads, {accelerator}; "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
+def write(sections: dict[str, str]) -> None:
+    """Put sections, by title, into the performance page; the page's other sections stay as they are."""
+    page = PERFORMANCE_PAGE.read_text(encoding="utf-8") if PERFORMANCE_PAGE.exists() else ""
+    kept = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    everything = kept | sections
+    body = [f"\n## {title}\n\n{text.strip()}\n" for title, text in everything.items()]
+    PERFORMANCE_PAGE.write_text(INTRODUCTION + "".join(body), encoding="utf-8")
+
+
+def main() -> None:
+    """Read the command line, run, print and perhaps write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which to run: {', '.join(BENCHMARKS)} (default: all)"
+    )
+    parser.add_argument("--write", action="store_true", help="write the results into docs/performance.md as well")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    sections = {}
+    for name in arguments.names or BENCHMARKS:
+        title, report = BENCHMARKS[name]
+        sections[title] = f"{machine()}\n\n{report()}"
+        print(f"## {title}\n\n{sections[title]}\n", flush=True)
+    if arguments.write:
+        write(sections)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Time contenders side by side in one process, and show the result as a Markdown table."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+FEWEST_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that each contender took, a list per contender and an entry per round.
+
+    Parameters
+    ----------
+    seconds : mapping of str to sequence of float
+        Wall-clock seconds; entry ``i`` of every list comes from round ``i``.
+    """
+
+    seconds: Mapping[str, Sequence[float]]
+
+    def median(self, name: str) -> float:
+        """Median seconds of one contender."""
+        return statistics.median(self.seconds[name])
+
+    def ratio(self, slow: str, fast: str) -> float:
+        """How many times longer `slow` takes than `fast`: the median of each round's own ratio.
+
+        Both runs of a round see the same state of the machine, so a busy spell moves single ratios and not
+        their median, where it could move one of two separate medians.
+        """
+        pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
+        return statistics.median(slower / faster for slower, faster in pairs)
+
+
+def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int = 7, warm_up: int = 1) -> Timings:
+    """Run every contender once a round, in turn, and time each run.
+
+    Parameters
+    ----------
+    contenders : mapping of str to callable
+        What to run, without arguments, by name.
+    rounds : int, default=7
+        Timed runs of each contender.
+    warm_up : int, default=1
+        Untimed runs of each contender beforehand: imports, caches, thread pools.
+
+    Returns
+    -------
+    Timings
+        The seconds of every run.
+
+    Raises
+    ------
+    ValueError
+        If `rounds` is below 5: the median of fewer is not worth printing.
+    """
+    if rounds < FEWEST_ROUNDS:
+        raise ValueError(f"rounds={rounds} is too few for a median; use at least {FEWEST_ROUNDS}.")
+    for run in contenders.values():
+        for _ in range(warm_up):
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            seconds[name].append(_time(run))
+    return Timings(seconds)
+
+
+def _time(run: Callable[[], object]) -> float:
+    """Seconds of one run; what earlier runs left for the garbage collector is cleared first."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Lay out a Markdown table: first column to the left, the others to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Column titles.
+    rows : iterable of sequences
+        Cells, as many in each row as there are titles; shown with `str`.
+
+    Returns
+    -------
+    str
+        The table, with no newline at its end.
+    """
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    lines = [header, rule, *([str(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

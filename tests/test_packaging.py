@@ -1,0 +1,130 @@
+"""What ships, what imports what, and whether the documentation's own code runs."""
+
+import ast
+import importlib.metadata
+import importlib.resources
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import torchlinreg
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "torchlinreg"
+ENGINE_FILES = sorted((PACKAGE / "engine").glob("*.py"))
+# What says how a part is to be used, beside the parts themselves
+INTERFACES = {"Loss", "Model", "Optimizer", "Penalty", "total"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirement_names(requirements):
+    return {canonical(re.match(r"[\w.-]+", line).group()) for line in requirements}
+
+
+def imported_names(source):
+    """Absolute names of all that a module of the engine imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = ["torchlinreg", "engine"][: 3 - node.level] if node.level else []
+            base = [*above, node.module] if node.module else above
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def project_files():
+    """Text files that belong to the project; walked, so that it works without git too."""
+    yield from (path for path in ROOT.iterdir() if path.suffix in {".md", ".toml", ".txt"})
+    for folder in (".ci", "torchlinreg", "tests", "docs", "benchmarks"):
+        paths = (path for path in (ROOT / folder).rglob("*") if path.is_file())
+        yield from (path for path in paths if path.suffix in {"", ".py", ".md", ".csv", ".toml"})
+
+
+def documented_code(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_there_is_one_version():
+    assert torchlinreg.__version__ == PROJECT["version"] == importlib.metadata.version("torchlinreg")
+
+
+def test_type_hints_are_announced():
+    assert importlib.resources.files("torchlinreg").joinpath("py.typed").is_file()
+
+
+def test_every_requirement_is_pinned_once():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    assert all(len(pin) == 2 for pin in pins)
+    names = [canonical(name) for name, _ in pins]
+    assert len(names) == len(set(names))
+    asked = requirement_names(PROJECT["dependencies"])
+    for extra in PROJECT["optional-dependencies"].values():
+        asked |= requirement_names(extra)
+    assert asked - {"torchlinreg"} <= set(names)
+
+
+@pytest.mark.parametrize("name", torchlinreg.__all__)
+def test_public_names_exist_and_are_documented(name):
+    public = getattr(torchlinreg, name)
+    if name != "__version__":
+        assert public.__doc__
+        assert public.__doc__.strip()
+
+
+@pytest.mark.parametrize("path", ENGINE_FILES, ids=lambda path: path.stem)
+def test_the_engine_knows_torch_and_not_the_face(path):
+    for imported in imported_names(path.read_text(encoding="utf-8")):
+        package = imported.partition(".")[0]
+        assert package not in {"sklearn", "pandas", "matplotlib"}
+        assert package != "torchlinreg" or imported.startswith("torchlinreg.engine.")
+
+
+@pytest.mark.parametrize("name", ["descent", "refinement"])
+def test_the_loops_know_no_concrete_part(name):
+    parts = tuple(f"torchlinreg.engine.{part}" for part in ("models", "losses", "penalties", "optimizers"))
+    for imported in imported_names((PACKAGE / "engine" / f"{name}.py").read_text(encoding="utf-8")):
+        assert not imported.startswith(parts) or imported.rpartition(".")[2] in INTERFACES
+
+
+def test_imports_are_read_as_python_reads_them():
+    source = "import os.path\nfrom ..regressor import A\nfrom . import losses\ndef f(): from .models import B"
+    engine = "torchlinreg.engine"
+    expected = {"os.path", "torchlinreg.regressor.A", f"{engine}.losses", f"{engine}.models.B"}
+    assert set(imported_names(source)) == expected
+
+
+def test_no_file_names_a_path_of_some_machine():
+    path_of_a_machine = re.compile(r"(?<![\w.])/(?:root|home|Users|work|tmp)/\w|[A-Z]:\\{1,2}Users")
+    texts = {path: path.read_text(encoding="utf-8") for path in project_files()}
+    assert ROOT / ".ci" / "run" in texts
+    assert [str(path) for path, text in texts.items() if path_of_a_machine.search(text)] == []
+
+
+def test_continuous_integration_finds_the_commands_of_the_readme():
+    run = subprocess.run(["bash", ".ci/run", "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    compare, tests = run.stdout.splitlines()
+    assert compare.endswith("torchlinreg compare")
+    assert tests.endswith("pytest")
+    for command in (compare, tests):
+        assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert "-m venv .venv && " in command
+        assert "-c constraints.txt" in command
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+def test_documented_code_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = documented_code(name)
+    assert blocks
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, name, "exec"), namespace)

@@ -1,0 +1,7 @@
+"""Make `python -m torchlinreg` the command `torchlinreg`."""
+
+import sys
+
+from torchlinreg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,128 @@
+"""What the user brings, checked and turned into tensors; what the engine returns, turned back.
+
+NumPy arrays, data frames and lists go through scikit-learn's own validation. Torch tensors are checked where they
+are, with the same rules and words, so that a table on a GPU never visits the CPU.
+"""
+
+import numpy as np
+import torch
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+FLOATS = [np.float64, np.float32]
+
+
+def check_X_y(estimator, X, y, *, y_numeric: bool = True):
+    """Validate training data, and record the features on the estimator.
+
+    Returns
+    -------
+    X : ndarray or torch.Tensor of shape (n_samples, n_features)
+    y : ndarray or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
+    """
+    if not isinstance(X, torch.Tensor):
+        y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
+        return validate_data(
+            estimator, X, y, dtype=FLOATS, order="C", multi_output=True, y_numeric=y_numeric, reset=True
+        )
+    if y is None:
+        raise ValueError(f"This {type(estimator).__name__} estimator requires y to be passed, but y is None.")
+    X = _check_tensor(estimator, X)
+    y = torch.as_tensor(np.asarray(y) if not isinstance(y, torch.Tensor) else y).detach().to(X.device)
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y should be a 1d or 2d tensor, got shape {tuple(y.shape)} instead.")
+    if len(y) != len(X):
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(X)}, {len(y)}]")
+    y = y if y.is_floating_point() else y.double()
+    _refuse_non_finite(y, "y")
+    for name in ("feature_names_in_",):
+        estimator.__dict__.pop(name, None)
+    estimator.n_features_in_ = X.shape[1]
+    return X, y
+
+
+def check_X(estimator, X):
+    """Validate data to predict for against what the estimator was fitted on."""
+    if not isinstance(X, torch.Tensor):
+        return validate_data(estimator, X, dtype=FLOATS, reset=False)
+    X = _check_tensor(estimator, X)
+    if X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+    return X
+
+
+def check_weight(sample_weight, X) -> np.ndarray | None:
+    """Validate sample weights, and scale them to mean one in float64.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or none is positive.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, torch.Tensor):
+        sample_weight = sample_weight.detach().cpu().numpy()
+    rows = np.empty((len(X), 0))
+    weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    largest = weight.max()
+    if largest == 0:
+        raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
+    weight = weight / largest  # before the mean, which could overflow
+    return weight / weight.mean()
+
+
+def to_tensor(array) -> torch.Tensor:
+    """Return the array as a tensor that shares its memory, read-only arrays included."""
+    if isinstance(array, torch.Tensor):
+        # a tensor made under inference mode cannot take part in a graph
+        return array.clone() if array.is_inference() else array
+    if not array.flags.writeable:
+        array = np.asarray(_Writeable(array))
+    return torch.from_numpy(array)
+
+
+class _Writeable:
+    """The same memory announced as writeable: torch warns otherwise, and nothing here writes to it."""
+
+    def __init__(self, array: np.ndarray):
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+        self.array = array  # keeps the memory alive
+
+
+def _check_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
+    """Apply scikit-learn's rules for X to a tensor, on its own device."""
+    name = type(estimator).__name__
+    if X.layout != torch.strided:
+        raise ValueError(f"{name} takes dense tensors; got layout {X.layout}. Use X.to_dense().")
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead: a tensor of shape {tuple(X.shape)}. Reshape your data "
+            "either using X.reshape(-1, 1) if your data has a single feature or X.reshape(1, -1) if it contains a "
+            "single sample."
+        )
+    for size, unit, axis in ((X.shape[0], "sample", 0), (X.shape[1], "feature", 1)):
+        if size == 0:
+            raise ValueError(
+                f"Found array with 0 {unit}(s) (shape={tuple(X.shape)}) while a minimum of 1 is required by {name} "
+                f"(axis {axis})."
+            )
+    if X.is_complex():
+        raise ValueError(f"Complex data not supported by {name}.")
+    X = X.detach()
+    if X.dtype not in (torch.float32, torch.float64):
+        X = X.float() if X.device.type == "mps" else X.double()
+    _refuse_non_finite(X, "X")
+    return X.contiguous()
+
+
+def _refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
+    # A sum is finite only if every term is, and needs no mask of the table's size
+    if not tensor.sum().isfinite() and not tensor.isfinite().all():
+        raise ValueError(
+            f"Input {name} contains NaN or infinity. Impute or drop these rows first, for example with "
+            "sklearn.impute.SimpleImputer on the array."
+        )

@@ -1,0 +1,1 @@
+"""The engine: knows torch, and nothing of scikit-learn."""

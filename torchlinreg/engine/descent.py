@@ -1,0 +1,97 @@
+"""Mini-batch gradient descent: the loop of every training here.
+
+The loop is handed a model, a loss, an optimiser and batches, and knows none of them by name.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from torchlinreg.engine.losses import total
+
+
+class DivergedError(ArithmeticError):
+    """The loss or the weights overflowed: the steps are too long."""
+
+    def __init__(self, epoch: int):
+        super().__init__(f"diverged in epoch {epoch}")
+        self.epoch = epoch
+
+
+def train_epoch(model, loss, optimizer, batches) -> torch.Tensor:
+    """Learn from every batch once; return the mean loss of the predictions made on the way.
+
+    Parameters
+    ----------
+    model : Model
+    loss : Loss
+    optimizer : Optimizer
+    batches : MiniBatches
+
+    Returns
+    -------
+    torch.Tensor of shape (n_columns,)
+        Weighted mean over the rows, each predicted before the step that it took part in.
+    """
+    epoch_loss = 0.0
+    for block in batches:
+        for X, y, weight, predicted in block.batches:
+            prediction = model.predict(X, out=predicted)  # 1. predict
+            error = model.error(loss, prediction, y, weight)  # 2. compare with the targets
+            model.backward(X, error)  # 3. gradient
+            optimizer.step()  # 4. step
+            model.zero_grad()  # 5. zero
+        epoch_loss += total(loss, block.predicted, block.rows.y, block.rows.weight)
+    return epoch_loss / len(batches.rows)
+
+
+def descend(
+    model, loss, optimizer, batches, *, max_iter: int, after_epoch: Callable[[int, float], bool]
+) -> list[float]:
+    """Train for at most `max_iter` epochs.
+
+    Parameters
+    ----------
+    after_epoch : callable (epoch, loss) -> bool
+        Called after each epoch, counted from one; returns True to stop.
+
+    Returns
+    -------
+    list of float
+        The mean loss of each epoch, summed over the columns.
+
+    Raises
+    ------
+    DivergedError
+        As soon as an epoch ends with a loss or weights that are not finite.
+    """
+    curve: list[float] = []
+    for epoch in range(1, max_iter + 1):
+        curve.append(train_epoch(model, loss, optimizer, batches).sum().item())
+        if not (math.isfinite(curve[-1]) and all(p.isfinite().all() for p in model.parameters)):
+            raise DivergedError(epoch)
+        if after_epoch(epoch, curve[-1]):
+            break
+    return curve
+
+
+class Patience:
+    """Stop after `n_iter_no_change` epochs without an improvement of `tol`, as scikit-learn's SGD does."""
+
+    def __init__(self, tol: float | None, n_iter_no_change: int):
+        self.tol, self.n_iter_no_change = tol, n_iter_no_change
+        self._best, self._stale = math.inf, 0
+
+    def exhausted(self, loss: float) -> bool:
+        """Take note of an epoch's loss, and say whether to stop."""
+        if self.tol is None:
+            return False
+        self._stale = self._stale + 1 if loss > self._best - self.tol else 0
+        self._best = min(self._best, loss)
+        return self.is_exhausted
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the last epochs brought nothing."""
+        return self._stale >= self.n_iter_no_change

@@ -1,0 +1,72 @@
+"""Where the numbers live: device, precision, and torch's global switches left as they were found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def resolve_device(device: str | torch.device | None, home: torch.device) -> torch.device:
+    """Return the device to train on.
+
+    Parameters
+    ----------
+    device : None, "auto", str or torch.device
+        None stays at `home`; "auto" takes the accelerator that torch finds, or the CPU.
+    home : torch.device
+        Where the data is.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown to this torch or not present on this machine.
+    """
+    if device is None:
+        return home
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as reason:
+        what = str(reason).splitlines()[0].split(". ")[0][:200]
+        raise ValueError(
+            f"device={device!r} cannot be used here ({what}). "
+            'Use device="cpu", device="auto" for the best one that is present, or None to follow the data.'
+        ) from reason
+    if resolved.type == "meta":
+        raise ValueError('device="meta" holds no numbers to train on; use "cpu", "auto" or an accelerator.')
+    return resolved
+
+
+def resolve_dtype(dtype, data_dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the floating-point type to train in: `dtype` where given, else that of the data.
+
+    Float32 data stay float32; everything else becomes float64, which Apple's MPS devices lack: there float32.
+    """
+    if dtype is not None:
+        name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+        name = getattr(dtype, "__name__", name)
+        if name not in DTYPES:
+            raise ValueError(f'dtype={dtype!r} is not supported; use "float32", "float64" or None.')
+        if name == "float64" and device.type == "mps":
+            raise ValueError('MPS devices have no float64; use dtype="float32" or device="cpu".')
+        return DTYPES[name]
+    return torch.float32 if data_dtype == torch.float32 or device.type == "mps" else torch.float64
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Switch off TF32 and bfloat16 shortcuts in float32 products, and restore the user's choice."""
+    found = torch.get_float32_matmul_precision()
+    if found == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(found)

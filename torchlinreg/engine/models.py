@@ -1,0 +1,191 @@
+"""The linear model, three ways: by hand in closed form, by hand with autograd, and `torch.nn.Linear`.
+
+All three hold weights of shape (n_features, n_columns) and an intercept per column, and offer the same calls in the
+order of a training step: `predict`, `error`, `backward`, `zero_grad`. Between the last two an optimiser moves
+`parameters` along their ``.grad``. Gradients are means over the rows of the batch.
+
+Outside the step all of them speak of *theta*: the weights with the intercept, if there is one, as a last row.
+"""
+
+from typing import Protocol
+
+import torch
+
+from torchlinreg.engine.losses import Loss
+
+
+class Model(Protocol):
+    """A linear model that knows its gradient."""
+
+    parameters: list[torch.Tensor]
+    """What an optimiser moves, in place."""
+
+    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Return predictions of shape (n_rows, n_columns), and leave them in `out` too."""
+
+    def error(self, loss: Loss, prediction, y, weight) -> torch.Tensor:
+        """Return what `backward` starts from."""
+
+    def backward(self, X: torch.Tensor, error: torch.Tensor) -> None:
+        """Put the gradient into ``.grad`` of each parameter."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+
+    def theta(self) -> torch.Tensor:
+        """Return weights and intercept, detached."""
+
+    def gradient(self) -> torch.Tensor:
+        """Return the gradient in the shape of theta."""
+
+    def add_(self, step: torch.Tensor, alpha: float) -> None:
+        """Add ``alpha * step``, in the shape of theta."""
+
+
+class AnalyticModel:
+    """The gradient in closed form: no graph, four small operations a step.
+
+    Weights and intercept are rows of one tensor, so that a step moves both at once. Where the table carries a column
+    of ones the intercept also takes part in the same products.
+    """
+
+    def __init__(self, theta: torch.Tensor, *, fit_intercept: bool, ones: bool = False):
+        self._theta = theta.clone()
+        self._theta.grad = torch.zeros_like(theta)
+        self.parameters = [self._theta]
+        self._separate = fit_intercept and not ones
+        split = len(theta) - self._separate
+        self._weights, self._intercept = self._theta[:split], self._theta[split:]
+        self._weights_grad, self._intercept_grad = self._theta.grad[:split], self._theta.grad[split:]
+
+    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Return X @ weights + intercept."""
+        if self._separate:
+            return torch.addmm(self._intercept, X, self._weights, out=out)
+        return torch.mm(X, self._weights, out=out)
+
+    def error(self, loss: Loss, prediction, y, weight) -> torch.Tensor:
+        """Return the weighted slope of the loss, row by row."""
+        slope = loss.slope(prediction, y)
+        return slope if weight is None else slope.mul_(weight)
+
+    def backward(self, X: torch.Tensor, error: torch.Tensor) -> None:
+        """Average slope times feature over the rows; the intercept's feature is one."""
+        grad = self._weights_grad
+        torch.addmm(grad, X.t(), error, beta=0.0, alpha=1.0 / error.size(0), out=grad)
+        if self._separate:
+            torch.mean(error, 0, keepdim=True, out=self._intercept_grad)
+
+    def zero_grad(self) -> None:
+        """Do nothing: `backward` overwrites the gradient."""
+
+    def theta(self) -> torch.Tensor:
+        """Return weights and intercept."""
+        return self._theta
+
+    def gradient(self) -> torch.Tensor:
+        """Return the gradient in the shape of theta."""
+        return self._theta.grad
+
+    def add_(self, step: torch.Tensor, alpha: float) -> None:
+        """Add ``alpha * step``, in the shape of theta."""
+        self._theta.add_(step, alpha=alpha)
+
+
+class AutogradModel:
+    """Two tensors with ``requires_grad``; torch finds the gradient from the written-out prediction."""
+
+    def __init__(self, theta: torch.Tensor, *, fit_intercept: bool):
+        split = len(theta) - fit_intercept
+        self.w = theta[:split].clone().requires_grad_()
+        self.b = theta[split].clone().requires_grad_() if fit_intercept else None
+        self.parameters = [self.w, self.b] if fit_intercept else [self.w]
+
+    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Return X @ w + b."""
+        with torch.enable_grad():
+            prediction = X @ self.w if self.b is None else X @ self.w + self.b
+        out.copy_(prediction)
+        return prediction
+
+    def error(self, loss: Loss, prediction, y, weight) -> torch.Tensor:
+        """Return the loss of the batch: a mean over its rows, a sum over its columns."""
+        with torch.enable_grad():
+            value = loss.value(prediction, y)
+            return (value if weight is None else value * weight).sum() / len(y)
+
+    def backward(self, X: torch.Tensor, error: torch.Tensor) -> None:
+        """Let autograd walk back from the loss."""
+        error.backward()
+
+    def zero_grad(self) -> None:
+        """Drop the gradients, which autograd would add to."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def theta(self) -> torch.Tensor:
+        """Return w, and b as a last row."""
+        return _stack(self.w.detach(), self.b)
+
+    def gradient(self) -> torch.Tensor:
+        """Return the gradients of w and b, stacked likewise."""
+        return _stack(self.w.grad, None if self.b is None else self.b.grad)
+
+    def add_(self, step: torch.Tensor, alpha: float) -> None:
+        """Add ``alpha * step``, in the shape of theta."""
+        self.w.add_(step[: len(self.w)], alpha=alpha)
+        if self.b is not None:
+            self.b.add_(step[-1], alpha=alpha)
+
+
+class LinearModel:
+    """`torch.nn.Linear`, as the concise tutorials have it."""
+
+    def __init__(self, theta: torch.Tensor, *, fit_intercept: bool):
+        # nn.Linear would draw its initial weights from torch's global generator
+        self.module = torch.nn.utils.skip_init(
+            torch.nn.Linear,
+            len(theta) - fit_intercept,
+            theta.shape[1],
+            bias=fit_intercept,
+            device=theta.device,
+            dtype=theta.dtype,
+        )
+        self.parameters = list(self.module.parameters())
+        with torch.no_grad():
+            for parameter in self.parameters:
+                parameter.zero_()
+            self.add_(theta, alpha=1.0)
+
+    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Call the module."""
+        with torch.enable_grad():
+            prediction = self.module(X)
+        out.copy_(prediction)
+        return prediction
+
+    error = AutogradModel.error
+    backward = AutogradModel.backward
+    zero_grad = AutogradModel.zero_grad
+
+    def theta(self) -> torch.Tensor:
+        """Return the module's weight, transposed, and its bias as a last row."""
+        return _stack(self.module.weight.detach().t(), self.module.bias)
+
+    def gradient(self) -> torch.Tensor:
+        """Return the gradients of weight and bias, stacked likewise."""
+        bias = self.module.bias
+        return _stack(self.module.weight.grad.t(), None if bias is None else bias.grad)
+
+    def add_(self, step: torch.Tensor, alpha: float) -> None:
+        """Add ``alpha * step``, in the shape of theta."""
+        self.module.weight.add_(step[: self.module.in_features].t(), alpha=alpha)
+        if self.module.bias is not None:
+            self.module.bias.add_(step[-1], alpha=alpha)
+
+
+def _stack(weights: torch.Tensor, intercept: torch.Tensor | None) -> torch.Tensor:
+    return weights if intercept is None else torch.cat([weights, intercept.detach()[None]])
+
+
+MODELS: dict[str, type[Model]] = {"analytic": AnalyticModel, "autograd": AutogradModel, "linear": LinearModel}

@@ -1,0 +1,96 @@
+"""How a gradient becomes a step: SGD written out, or any optimiser of torch."""
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+
+
+class Optimizer(Protocol):
+    """Moves parameters along their gradients, in place."""
+
+    def step(self) -> Any:
+        """Take one step."""
+
+
+class SGD:
+    """The hand-written step: ``parameter -= learning_rate * gradient``.
+
+    With momentum the gradients are first summed up into a velocity, ``v = momentum * v + gradient``, as in
+    `torch.optim.SGD`. To be called with autograd switched off.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor], lr: float, momentum: float = 0.0):
+        self.parameters, self.lr, self.momentum = parameters, lr, momentum
+        self._velocities = [torch.zeros_like(p, requires_grad=False) for p in parameters] if momentum else []
+
+    def step(self) -> None:
+        """Take one step downhill."""
+        if not self.momentum:
+            for parameter in self.parameters:
+                parameter.add_(parameter.grad, alpha=-self.lr)
+            return
+        for parameter, velocity in zip(self.parameters, self._velocities, strict=True):
+            velocity.mul_(self.momentum).add_(parameter.grad)
+            parameter.add_(velocity, alpha=-self.lr)
+
+
+def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:
+    """Find a class of `torch.optim` by its name in any case.
+
+    Raises
+    ------
+    ValueError
+        If torch has no such optimiser, or if it needs what a mini-batch loop does not offer.
+    """
+    known = {
+        cls_name.lower(): cls
+        for cls_name, cls in vars(torch.optim).items()
+        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
+    }
+    usable = sorted(set(known) - _UNUSABLE)
+    found = known.get(name.lower()) if isinstance(name, str) else name
+    if found is None:
+        raise ValueError(f"optimizer={name!r} is not in torch.optim; use one of {', '.join(usable)}, or a class.")
+    if not (inspect.isclass(found) and issubclass(found, torch.optim.Optimizer)):
+        raise ValueError(f"optimizer={name!r} is not a torch.optim.Optimizer class; use one, or its name.")
+    if found.__name__.lower() in _UNUSABLE:
+        raise ValueError(
+            f"optimizer={name!r} cannot take plain dense steps with one gradient each; use one of {', '.join(usable)}."
+        )
+    return found
+
+
+_UNUSABLE = {"lbfgs", "sparseadam"}  # a closure that is called again and again; sparse gradients only
+
+
+def make_optimizer(
+    optimizer: str | type,
+    parameters: list[torch.Tensor],
+    lr: float,
+    momentum: float = 0.0,
+    params: dict | None = None,
+    *,
+    by_hand: bool = True,
+) -> Optimizer:
+    """Build the optimiser that the estimator's parameters name; plain "sgd" is written out, if `by_hand`.
+
+    Raises
+    ------
+    ValueError
+        If the optimiser is unknown, or does not take one of its parameters.
+    """
+    if optimizer == "sgd" and not params and by_hand:
+        return SGD(parameters, lr, momentum)
+    cls = torch_optimizer_class(optimizer)
+    options = {"lr": lr, **(params or {})}
+    if momentum:
+        options.setdefault("momentum", momentum)
+    try:
+        return cls(parameters, **options)
+    except TypeError as reason:
+        accepted = [name for name in inspect.signature(cls).parameters if name not in ("params", "lr")]
+        raise ValueError(
+            f"torch.optim.{cls.__name__} does not take {sorted(set(options) - {'lr'})} as given ({reason}); "
+            f"optimizer_params may hold {', '.join(accepted)}."
+        ) from reason
