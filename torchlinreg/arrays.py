@@ -6,12 +6,13 @@ are, with the same rules and words, so that a table on a GPU never visits the CP
 
 import numpy as np
 import torch
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 FLOATS = [np.float64, np.float32]
 
 
-def check_X_y(estimator, X, y, *, y_numeric: bool = True):
+def check_X_y(estimator, X, y):
     """Validate training data, and record the features on the estimator.
 
     Returns
@@ -21,9 +22,13 @@ def check_X_y(estimator, X, y, *, y_numeric: bool = True):
     """
     if not isinstance(X, torch.Tensor):
         y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
-        return validate_data(
-            estimator, X, y, dtype=FLOATS, order="C", multi_output=True, y_numeric=y_numeric, reset=True
+        X, y = validate_data(
+            estimator, X, y, dtype=FLOATS, order="C", multi_output=True, y_numeric=True, ensure_all_finite=False
         )
+        # torch sums with all cores, and only a sum that is not finite is worth a closer look
+        if not to_tensor(X).sum().isfinite():
+            assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+        return X, y
     if y is None:
         raise ValueError(f"This {type(estimator).__name__} estimator requires y to be passed, but y is None.")
     X = _check_tensor(estimator, X)
@@ -32,10 +37,9 @@ def check_X_y(estimator, X, y, *, y_numeric: bool = True):
         raise ValueError(f"y should be a 1d or 2d tensor, got shape {tuple(y.shape)} instead.")
     if len(y) != len(X):
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(X)}, {len(y)}]")
-    y = y if y.is_floating_point() else y.double()
+    y = y if y.is_floating_point() else y.to(X.dtype)
     _refuse_non_finite(y, "y")
-    for name in ("feature_names_in_",):
-        estimator.__dict__.pop(name, None)
+    vars(estimator).pop("feature_names_in_", None)  # of an earlier fit on a data frame
     estimator.n_features_in_ = X.shape[1]
     return X, y
 

@@ -15,10 +15,12 @@ from torchlinreg.arrays import check_weight, check_X, check_X_y, to_tensor
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.descent import DivergedError
 from torchlinreg.engine.devices import DTYPES, resolve_device, resolve_dtype
-from torchlinreg.engine.fitting import Fit, Settings, fit_textbook, fit_untuned
+from torchlinreg.engine.fitting import Fit, Settings
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
 from torchlinreg.engine.plan import largest_stable_rate
+from torchlinreg.engine.textbook import fit_textbook
+from torchlinreg.engine.untuned import fit_untuned
 
 
 class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -182,9 +184,9 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row: a weight of two is a row written twice.
         coef_init : array-like of shape (n_features,) or (n_targets, n_features), default=None
-            Initial weights; zeros if None.
+            Weights to start from, zeros if None. Untuned mode finds the same optimum from anywhere.
         intercept_init : float or array-like of shape (n_targets,), default=None
-            Initial intercept; zero if None.
+            Intercept to start from, zero if None.
 
         Returns
         -------
@@ -204,10 +206,10 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X, y = check_X_y(self, X, y)
         rows = self._rows(X, y, check_weight(sample_weight, X))
         settings = self._settings(rows)
+        theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init)
         if self.learning_rate == "auto":
             outcome = fit_untuned(rows, settings)
         else:
-            theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init)
             try:
                 outcome = fit_textbook(rows, theta, settings)
             except DivergedError as diverged:
@@ -233,10 +235,16 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_X(self, X)
+        coef, intercept = self.coef_, self.intercept_
+        wide = X
+        if self._exact is not None and np.array_equal(np.atleast_2d(coef), self._exact[0].astype(coef.dtype)):
+            (coef, intercept), wide = self._exact, X.double() if isinstance(X, torch.Tensor) else X.astype(float)
+            if self.coef_.ndim == 1:
+                coef, intercept = coef[0], intercept[0]
         if isinstance(X, torch.Tensor):
-            coef = torch.as_tensor(self.coef_, dtype=X.dtype, device=X.device)
-            return X @ coef.T + torch.as_tensor(self.intercept_, dtype=X.dtype, device=X.device)
-        return X @ self.coef_.T + self.intercept_
+            coef, intercept = (torch.as_tensor(part).to(wide) for part in (coef, intercept))
+            return (wide @ coef.T + intercept).to(X.dtype)
+        return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the coefficient of determination R², as :meth:`sklearn.base.RegressorMixin.score` does.
@@ -296,32 +304,25 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _initial_theta(self, rows: Rows, y_ndim: int, coef_init, intercept_init) -> torch.Tensor:
         """Return where training starts, in the engine's shape."""
         n_features, n_targets = rows.X.shape[1], rows.y.shape[1]
-        if self.warm_start and hasattr(self, "coef_"):
+        coef_shape = (n_features,) if y_ndim == 1 else (n_targets, n_features)
+        if self.warm_start and getattr(self, "coef_", np.empty(0)).shape == coef_shape:
             coef_init = self.coef_ if coef_init is None else coef_init
             intercept_init = self.intercept_ if intercept_init is None else intercept_init
-        theta = np.zeros((n_features + self.fit_intercept, n_targets))
-        for name, init, shape in (
-            ("coef_init", coef_init, (n_features,) if y_ndim == 1 else (n_targets, n_features)),
-            ("intercept_init", intercept_init, () if y_ndim == 1 else (n_targets,)),
-        ):
-            if init is None or (name == "intercept_init" and not self.fit_intercept):
-                continue
-            init = init.detach().cpu().numpy() if isinstance(init, torch.Tensor) else np.asarray(init, float)
-            if init.size != max(1, np.prod(shape, dtype=int)) or init.ndim > 2:
-                raise ValueError(f"{name} has shape {init.shape}, but this data needs {shape}.")
-            if not np.isfinite(init).all():
-                raise ValueError(f"{name} contains NaN or infinity; give finite numbers or None for zeros.")
-            if name == "coef_init":
-                theta[:n_features] = init.reshape(n_targets, n_features).T
-            else:
-                theta[n_features] = init.reshape(n_targets)
+        coef = _initial("coef_init", coef_init, coef_shape)
+        intercept = _initial("intercept_init", intercept_init, coef_shape[:-1])
+        theta = np.empty((n_features + self.fit_intercept, n_targets))
+        theta[:n_features] = coef.reshape(n_targets, n_features).T
+        theta[n_features:] = intercept.reshape(1, n_targets)
         return torch.from_numpy(theta).to(rows.X)
 
     def _store(self, outcome: Fit, rows: Rows, y_ndim: int) -> None:
-        theta = outcome.theta.to(device="cpu", dtype=rows.X.dtype).numpy()
-        n_features = rows.X.shape[1]
-        coef = np.ascontiguousarray(theta[:n_features].T)
-        intercept = theta[n_features].copy() if self.fit_intercept else 0.0
+        theta = outcome.theta.to(device="cpu", dtype=torch.float64).numpy()
+        n_features, dtype = rows.X.shape[1], str(rows.X.dtype).removeprefix("torch.")
+        self._exact = None
+        if dtype != "float64" and outcome.needs_double:
+            self._exact = (np.ascontiguousarray(theta[:n_features].T), theta[n_features:].sum(0))
+        coef = np.ascontiguousarray(theta[:n_features].T, dtype=dtype)
+        intercept = theta[n_features].astype(dtype) if self.fit_intercept else 0.0
         self.coef_ = coef[0] if y_ndim == 1 else coef
         self.intercept_ = intercept[0] if self.fit_intercept and y_ndim == 1 else intercept
         self.loss_curve_ = outcome.loss_curve
@@ -359,3 +360,19 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if self.optimizer == "sgd" and not self.optimizer_params:
             stable = f"The largest stable rate is about {largest_stable_rate(rows, settings):.2g}. "
         return stable + 'Lower it, scale the features, or leave the choice to learning_rate="auto".'
+
+
+def _initial(name: str, given, shape: tuple[int, ...]) -> np.ndarray:
+    """Check where training is to start."""
+    if given is None:
+        return np.zeros(shape)
+    given = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
+    try:
+        start = np.asarray(given, dtype=float)
+    except (TypeError, ValueError) as reason:
+        raise ValueError(f"{name}={given!r} is not made of numbers; this data needs shape {shape}.") from reason
+    if start.shape != shape and not start.size == np.prod(shape, dtype=int) == 1:
+        raise ValueError(f"{name} has shape {start.shape}, but this data needs {shape}.")
+    if not np.isfinite(start).all():
+        raise ValueError(f"{name} contains NaN or infinity; give finite numbers or None for zeros.")
+    return start

@@ -80,46 +80,78 @@ class MiniBatches:
     generator : torch.Generator, optional
         A CPU generator that draws one permutation an epoch, the same on every device. None keeps the order of the
         table, as does a batch that holds all of it.
+    n_draws : int, optional
+        Instead of a permutation, draw that many rows independently.
+    shift : torch.Tensor of shape (n_features,), optional
+        Subtracted from the features of each block as it is moved, in the precision of `shift`, which is that of
+        `rows.y` and `rows.weight`.
+    block_elements : int
+        Features in a block at most, unless a single batch has more.
     """
 
-    def __init__(self, rows: Rows, batch_size: int, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        rows: Rows,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        *,
+        n_draws: int | None = None,
+        shift: torch.Tensor | None = None,
+        block_elements: int = BLOCK_ELEMENTS,
+    ):
         self.rows = rows
-        self.batch_size = min(batch_size, len(rows))
-        self.generator = generator if self.batch_size < len(rows) else None
-        batches_in_block = max(1, BLOCK_ELEMENTS // (self.batch_size * max(1, rows.X.shape[1])))
-        self.block_size = min(len(rows), batches_in_block * self.batch_size)
-        self.steps_per_epoch = -(-len(rows) // self.batch_size)
+        self.n_rows = n_draws or len(rows)
+        self.batch_size = min(batch_size, self.n_rows)
+        self.generator = generator if n_draws or self.batch_size < len(rows) else None
+        self.steps_per_epoch = -(-self.n_rows // self.batch_size)
+        batches_in_block = max(1, block_elements // (self.batch_size * max(1, rows.X.shape[1])))
+        self.block_size = min(self.n_rows, batches_in_block * self.batch_size)
+        self._draws, self._shift = n_draws is not None, shift
         self._blocks: dict[tuple[int, int], Block] = {}
         self._predicted = rows.y.new_empty(self.block_size, rows.y.shape[1])
-        if self.generator is not None:
-            self._buffer = Rows(*(None if t is None else t[: self.block_size].clone() for t in vars(rows).values()))
+        self._gathered = _like(rows, self.block_size) if self.generator is not None else None
+        self._shifted = None if shift is None else shift.new_empty(self.block_size, len(shift))
 
     def __iter__(self) -> Iterator[Block]:
-        starts = range(0, len(self.rows), self.block_size)
+        order = self._order()
+        for start in range(0, self.n_rows, self.block_size):
+            stop = min(start + self.block_size, self.n_rows)
+            if order is None:
+                keep = self.block_size == self.n_rows and self._shift is None
+                yield self._cut(_part(self.rows, start, stop), key=(start, stop), keep=keep)
+            else:
+                part = _part(self._gathered, 0, stop - start)
+                for table, buffer in zip(vars(self.rows).values(), vars(part).values(), strict=True):
+                    if table is not None:
+                        torch.index_select(table, 0, order[start:stop], out=buffer)
+                yield self._cut(part, key=(0, stop - start), keep=True)
+
+    def _order(self) -> torch.Tensor | None:
         if self.generator is None:
-            yield from (self._slice(start) for start in starts)
-            return
-        order = torch.randperm(len(self.rows), generator=self.generator).to(self.rows.X.device)
-        yield from (self._gather(order[start : start + self.block_size]) for start in starts)
+            return None
+        n_rows = len(self.rows)
+        if self._draws:
+            order = torch.randint(n_rows, (self.n_rows,), generator=self.generator)
+        else:
+            order = torch.randperm(n_rows, generator=self.generator)
+        return order.to(self.rows.X.device)
 
-    def _slice(self, start: int) -> Block:
-        """Return the block that begins at row `start`: views of the table itself."""
-        stop = min(start + self.block_size, len(self.rows))
-        return self._cut(self.rows, start, stop, keep=self.block_size == len(self.rows))
-
-    def _gather(self, order: torch.Tensor) -> Block:
-        """Copy the rows numbered in `order` into the buffer."""
-        for table, buffer in zip(vars(self.rows).values(), vars(self._buffer).values(), strict=True):
-            if table is not None:
-                torch.index_select(table, 0, order, out=buffer[: len(order)])
-        return self._cut(self._buffer, 0, len(order), keep=True)
-
-    def _cut(self, rows: Rows, start: int, stop: int, *, keep: bool) -> Block:
+    def _cut(self, part: Rows, *, key: tuple[int, int], keep: bool) -> Block:
+        """Shift what has been moved, and cut it into batches."""
+        if self._shift is not None:
+            part = replace(part, X=torch.sub(part.X, self._shift, out=self._shifted[: len(part)]))
         # Views of a buffer stay valid from epoch to epoch; cutting them once is what keeps small steps cheap.
-        block = self._blocks.get((start, stop))
+        block = self._blocks.get(key)
         if block is None:
-            part = Rows(*(None if table is None else table[start:stop] for table in vars(rows).values()))
-            block = Block.cut(part, self._predicted[: stop - start], self.batch_size)
+            block = Block.cut(part, self._predicted[: len(part)], self.batch_size)
             if keep:
-                self._blocks[start, stop] = block
+                self._blocks[key] = block
         return block
+
+
+def _part(rows: Rows, start: int, stop: int) -> Rows:
+    return Rows(*(None if table is None else table[start:stop] for table in vars(rows).values()))
+
+
+def _like(rows: Rows, n_rows: int) -> Rows:
+    return Rows(*(None if table is None else table.new_empty(n_rows, table.shape[1]) for table in vars(rows).values()))

@@ -2,12 +2,13 @@
 
 Let C be the centred, weighted covariance of the columns. Steps along ``T Tᵀ gradient``, where ``Tᵀ C T`` is close to
 the identity, see a loss that is equally curved everywhere. T comes from an orthogonal factorisation of a *sketch* of
-the table: all of it if it is small, or else its rows folded onto each other with random signs (Clarkson & Woodruff
-2013, "Low rank approximation and regression in input sparsity time"). Unlike a sample of rows, a fold cannot miss the
-row that matters.
+the table. A small table is its own sketch. Of a large one a sample of rows is tried first, which costs nothing; where
+that turns out not to speak for the table - heavy tails, rare indicators - all rows are folded onto each other with
+random signs (Clarkson & Woodruff 2013, "Low rank approximation and regression in input sparsity time"), which cannot
+miss the row that matters.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,8 +17,13 @@ from torchlinreg.engine.batches import Rows
 EXACT_ELEMENTS = 2**22  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
 WHITEN_FEATURES = 4096  # beyond, a factorisation costs more than the passes that it saves
-FOLDS_PER_FEATURE = 8  # rows of the sketch, per feature
-SAMPLE_ROWS = 2048
+SKETCH_ROWS = 2**13  # at least, and
+SKETCH_ROWS_PER_FEATURE = 8  # at least
+SAMPLE_ROWS = 2**10
+QUICK_CONDITION = 1e5
+RANGE_IN_DEVIATIONS = 6.0  # of a sample, roughly
+FAR_FROM_ZERO = 8.0  # offset, in deviations, beyond which features are shifted before they are multiplied
+SINGLE_CONDITION = 3e5  # condition number that single precision can do justice to
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -37,8 +43,12 @@ class Conditioning:
         Independent columns that the sketch has.
     condition : float
         Estimated condition number of the centred and scaled columns, as far as they are independent.
-    exact : bool
-        Whether the sketch was the whole table, so that one step of one is the answer.
+    sketch : {"table", "sample", "fold"}
+        What the transform was found from. If it was the whole table, one step of one is the answer.
+    heaviness : float
+        Mean squared norm of a whitened row, each weighted by itself; the number of directions if tails are light.
+    load : dict
+        How blocks of `rows` become the features meant above: options of `MiniBatches`.
     """
 
     rows: Rows
@@ -49,11 +59,23 @@ class Conditioning:
     transform: torch.Tensor
     rank: int
     condition: float
-    exact: bool
+    sketch: str
+    heaviness: float = 0.0
+    load: dict = field(default_factory=dict)
+
+    @property
+    def n_features(self) -> int:
+        """Features of the table."""
+        return len(self.shift)
+
+    @property
+    def excess(self) -> float:
+        """Largest curvature that a sketch of this size leaves, where one is meant (Marchenko & Pastur)."""
+        return (1.0 + (self.n_features / sketch_rows(self.n_features)) ** 0.5) ** 2
 
     def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
         """Of all weights that predict the same, return those of the smallest norm in the units of the data."""
-        n_features = len(self.shift)
+        n_features = self.n_features
         rescale = self.scale[:, None]
         basis = torch.linalg.qr(rescale * self.transform[:n_features, : self.rank])[0]
         theta = theta.clone()
@@ -62,7 +84,7 @@ class Conditioning:
 
     def unwind(self, theta: torch.Tensor, *, fit_intercept: bool) -> torch.Tensor:
         """Return theta in the units of the data, as given."""
-        n_features = len(self.shift)
+        n_features = self.n_features
         weights = theta[:n_features] * (self.y_scale / self.scale[:, None])
         if not fit_intercept:
             return weights
@@ -70,14 +92,19 @@ class Conditioning:
         return torch.cat([weights, intercept[None]])
 
 
-def is_exact(n_rows: int, n_features: int) -> bool:
+def is_small(n_rows: int, n_features: int) -> bool:
     """Whether the table can be its own sketch."""
     short = min(n_rows, n_features)
     affordable = n_rows * n_features <= EXACT_ELEMENTS and n_rows * n_features * short <= EXACT_OPERATIONS
-    return affordable or n_rows <= 2 * FOLDS_PER_FEATURE * n_features
+    return affordable or n_rows <= 2 * sketch_rows(n_features)
 
 
-def condition(rows: Rows, *, fit_intercept: bool) -> Conditioning:
+def sketch_rows(n_features: int) -> int:
+    """Rows of a sketch."""
+    return max(SKETCH_ROWS, SKETCH_ROWS_PER_FEATURE * n_features)
+
+
+def condition_exactly(rows: Rows, *, fit_intercept: bool) -> Conditioning:
     """Centre, scale and whiten a table that is its own sketch, in float64.
 
     Parameters
@@ -86,51 +113,170 @@ def condition(rows: Rows, *, fit_intercept: bool) -> Conditioning:
     fit_intercept : bool
         Nothing is centred without an intercept.
     """
-    X, y = rows.X.double(), rows.y.double()
-    shift, y_shift = (
-        weighted_mean(table, rows.weight) if fit_intercept else table.new_zeros(table.shape[1]) for table in (X, y)
-    )
-    X, y = X - shift, y - y_shift
-    scale, y_scale = root_mean_square(X, rows.weight), root_mean_square(y, rows.weight)
-    X, y = X.div_(scale), y.div_(y_scale)
     weight = None if rows.weight is None else rows.weight.double()
+    X, shift, scale = _standardise(rows.X.double(), weight, centre=fit_intercept)
+    y, y_shift, y_scale = _standardise(rows.y.double(), weight, centre=fit_intercept)
     sketch = X if weight is None else X * weight.sqrt()
-    transform, cond = whiten(sketch / len(rows) ** 0.5)
+    transform, cond = whiten(sketch)
     rank = transform.shape[1]
     if fit_intercept:
         transform = torch.block_diag(transform, transform.new_ones(1, 1))
     return Conditioning(
-        Rows(X, y, weight), shift, scale, y_shift, y_scale, transform, rank=rank, condition=cond, exact=True
+        Rows(X, y, weight), shift, scale, y_shift, y_scale, transform, rank=rank, condition=cond, sketch="table"
     )
 
 
-def whiten(sketch: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Find T of full column rank such that ``sketch @ T`` has orthonormal columns.
+def condition_by_sketch(rows: Rows, kind: str, *, fit_intercept: bool, generator: torch.Generator) -> Conditioning:
+    """Whiten a large table, approximately, without copying it.
 
-    Singular values below float64's rounding of the largest are taken for zero, and their directions are left out.
+    Parameters
+    ----------
+    rows : Rows
+    kind : {"sample", "fold"}
+        What to sketch the table by.
+    fit_intercept : bool
+    generator : torch.Generator
+        Draws the sample, or the signs.
+    """
+    n_rows, n_features = rows.X.shape
+    y = rows.y.double()
+    y_shift = weighted_mean(y, rows.weight) if fit_intercept else y.new_zeros(y.shape[1])
+    y = y - y_shift
+    y_scale = root_mean_square(y, rows.weight)
+
+    chosen = torch.randint(n_rows, (sketch_rows(n_features),), generator=generator).to(rows.X.device)
+    sample = Rows(*(None if t is None else t.index_select(0, chosen) for t in vars(rows).values()))
+    shift = _far_from_zero(sample.X) if fit_intercept else y.new_zeros(n_features)
+    draw = _sample if kind == "sample" else _fold
+    offset, sketch = draw(sample if kind == "sample" else rows, shift, fit_intercept, generator)
+    transform, cond = whiten(sketch, quickly=True)
+    rank = transform.shape[1]
+    norms = ((sample.X[:SAMPLE_ROWS] - (shift + offset)) @ transform).square_().sum(1)
+    heaviness = (norms.square().sum() / norms.sum()).item() + fit_intercept
+    if fit_intercept:
+        transform = torch.block_diag(transform, transform.new_ones(1, 1))
+        transform[n_features] -= offset @ transform[:n_features]
+    dtype = torch.float64 if cond > SINGLE_CONDITION else rows.X.dtype
+    load = {"shift": shift.to(dtype)} if shift.any() or dtype != rows.X.dtype else {}
+    weight = None if rows.weight is None else rows.weight.to(dtype)
+    return Conditioning(
+        Rows(rows.X, y.div_(y_scale).to(dtype), weight),
+        shift,
+        torch.ones_like(shift),
+        y_shift,
+        y_scale,
+        transform,
+        rank=rank,
+        condition=cond,
+        sketch=kind,
+        heaviness=heaviness,
+        load=load,
+    )
+
+
+def _far_from_zero(sample: torch.Tensor) -> torch.Tensor:
+    """Return the mean of each column, as a number of the table's own precision, or zeros if all are near zero."""
+    mean = sample.mean(0, dtype=torch.float64)
+    lowest, highest = torch.aminmax(sample, dim=0)
+    constant = lowest == highest
+    mean = torch.where(constant, lowest, mean.to(sample.dtype)).double()
+    far = mean.abs() > FAR_FROM_ZERO * (highest.double() - lowest.double()) / RANGE_IN_DEVIATIONS
+    return mean if (far & (mean != 0)).any() else torch.zeros_like(mean)
+
+
+def _sample(sample: Rows, shift: torch.Tensor, centre: bool, generator: torch.Generator) -> tuple:
+    """Return the mean offset of some rows from the shift, and the rows in float64, centred and weighted."""
+    X = sample.X - shift
+    offset = torch.zeros_like(shift)
+    if centre:
+        weight = X.new_ones(len(X), 1) if sample.weight is None else sample.weight.double()
+        offset = (weight.T @ X)[0] / weight.sum()
+        X -= offset
+    return offset, X if sample.weight is None else X.mul_(sample.weight.double().sqrt())
+
+
+def _fold(rows: Rows, shift: torch.Tensor, centre: bool, generator: torch.Generator) -> tuple:
+    """Return the mean offset of all rows from the shift, and all rows folded onto a few with random signs, centred."""
+    n_rows, n_features = rows.X.shape
+    size = sketch_rows(n_features)
+    sketch, part = shift.new_zeros(size, n_features), shift.new_empty(size, n_features)
+    total, signs = torch.zeros_like(shift), shift.new_zeros(size, 1)
+    for start in range(0, n_rows, size):
+        X = rows.X[start : start + size]
+        X = torch.sub(X, shift, out=part[: len(X)])
+        sign = torch.randint(2, (len(X), 1), generator=generator).to(X).mul_(2).sub_(1)
+        if rows.weight is None:
+            total += X.sum(0)
+        else:
+            weight = rows.weight[start : start + size].to(X)
+            total += (weight.T @ X)[0]
+            sign *= weight.sqrt()
+        sketch[: len(X)].addcmul_(X, sign)
+        signs[: len(X)] += sign
+    offset = total / n_rows if centre else torch.zeros_like(shift)
+    sketch.addmm_(signs, offset[None], alpha=-1.0)
+    return offset, sketch.mul_((size / n_rows) ** 0.5)
+
+
+def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor, float]:
+    """Find T of full column rank such that ``sketch @ T`` has orthogonal columns of mean square one.
+
+    Columns are brought to one scale first. Singular values below float64's rounding of the largest are then taken for
+    zero, and their directions left out.
 
     Parameters
     ----------
     sketch : torch.Tensor of shape (n_rows, n_features), float64
+    quickly : bool
+        Whether to try the Cholesky factor of the columns' products first. That squares the condition number but, as
+        long as it is small, is as good for a transform that is approximate anyway.
 
     Returns
     -------
     transform : torch.Tensor of shape (n_features, rank)
     condition : float
-        Ratio of the largest to the smallest singular value that was kept; an upper bound where that is all it takes.
+        Condition number of the scaled columns, as far as they are independent, or an upper bound of it.
     """
     n_rows, n_features = sketch.shape
+    if quickly:
+        products = (sketch.T @ sketch).div_(n_rows)
+        scale = products.diagonal().sqrt()
+        factor, failed = torch.linalg.cholesky_ex(products / scale.outer(scale), upper=True)
+        inverse, bound = _invert(factor)
+        if not failed and bound < QUICK_CONDITION:
+            return inverse / scale[:, None], bound
+    scale = root_mean_square(sketch, None)
+    sketch = sketch / (scale * n_rows**0.5)
     if n_rows >= n_features:
         sketch = torch.linalg.qr(sketch, mode="r")[1]
-        inverse = torch.linalg.solve_triangular(sketch, torch.eye(n_features).to(sketch), upper=True)
-        bound = (torch.linalg.matrix_norm(sketch) * torch.linalg.matrix_norm(inverse)).item()
+        inverse, bound = _invert(sketch)
         if bound * EPS * max(n_rows, 64) < 1e-3:  # far from a doubtful rank; false for NaN
-            return inverse, bound
+            return inverse / scale[:, None], bound
     _, singular, Vt = torch.linalg.svd(sketch, full_matrices=False)
     kept = singular > singular[0] * EPS * max(n_rows, n_features)
     singular, Vt = singular[kept], Vt[kept]
     spread = (singular[0] / singular[-1]).item() if len(singular) else 1.0
-    return Vt.T / singular, spread
+    return Vt.T / singular / scale[:, None], spread
+
+
+def _invert(factor: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Invert an upper triangle; also return a bound of its condition number."""
+    inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=True)
+    return inverse, (torch.linalg.matrix_norm(factor) * torch.linalg.matrix_norm(inverse)).item() / len(factor) ** 0.5
+
+
+def _standardise(table: torch.Tensor, weight: torch.Tensor | None, *, centre: bool) -> tuple[torch.Tensor, ...]:
+    """Return the columns with mean zero and mean square one, and the shift and scale that were taken off them."""
+    shift = weighted_mean(table, weight) if centre else torch.zeros_like(table[0])
+    table = table - shift
+    scale = root_mean_square(table, weight)
+    table /= scale
+    if centre:
+        # What rounding the first mean left is small, but the same in every row: it would pass for a direction
+        rest = weighted_mean(table, weight)
+        table -= rest
+        shift = shift + scale * rest
+    return table, shift, scale
 
 
 def weighted_mean(table: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

@@ -43,7 +43,7 @@ def train_epoch(model, loss, optimizer, batches) -> torch.Tensor:
             optimizer.step()  # 4. step
             model.zero_grad()  # 5. zero
         epoch_loss += total(loss, block.predicted, block.rows.y, block.rows.weight)
-    return epoch_loss / len(batches.rows)
+    return epoch_loss / batches.n_rows
 
 
 def descend(

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import torch
 
+from torchlinreg.engine.models import Model
+
 
 class Optimizer(Protocol):
     """Moves parameters along their gradients, in place."""
@@ -33,6 +35,39 @@ class SGD:
         for parameter, velocity in zip(self.parameters, self._velocities, strict=True):
             velocity.mul_(self.momentum).add_(parameter.grad)
             parameter.add_(velocity, alpha=-self.lr)
+
+
+class WhitenedSGD:
+    """SGD in the variables v in which the loss is round, ``theta = transform @ v``, with an average of the tail.
+
+    Steps of constant length reach the neighbourhood of the optimum fast and stay there, scattered; the mean of where
+    they went is much closer (Bach & Moulines 2013, "Non-strongly-convex smooth stochastic approximation with
+    convergence rate O(1/n)").
+
+    Parameters
+    ----------
+    model : Model
+        At theta zero.
+    transform : torch.Tensor of shape (n_theta, n_directions)
+    lr : float
+    burn_in : int
+        Steps before the average begins.
+    """
+
+    def __init__(self, model: Model, transform: torch.Tensor, lr: float, burn_in: int):
+        self._model, self._transform, self._lr, self._burn_in = model, transform, lr, burn_in
+        self._v = transform.new_zeros(transform.shape[1], model.theta().shape[1])
+        self.average = torch.zeros_like(self._v)
+        self._n_steps = 0
+
+    def step(self) -> None:
+        """Take one step, and average."""
+        slope = self._transform.T @ self._model.gradient()
+        self._v.sub_(slope, alpha=self._lr)
+        self._model.add_(self._transform @ slope, alpha=-self._lr)
+        self._n_steps += 1
+        if self._n_steps > self._burn_in:
+            self.average.lerp_(self._v, 1.0 / (self._n_steps - self._burn_in))
 
 
 def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:
@@ -83,6 +118,8 @@ def make_optimizer(
     if optimizer == "sgd" and not params and by_hand:
         return SGD(parameters, lr, momentum)
     cls = torch_optimizer_class(optimizer)
+    if "lr" in (params or {}):
+        raise ValueError(f"optimizer_params={params!r} sets lr, which is learning_rate={lr}; give one of them only.")
     options = {"lr": lr, **(params or {})}
     if momentum:
         options.setdefault("momentum", momentum)

@@ -9,6 +9,8 @@ from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.losses import Loss, total
 
 PASS_ELEMENTS = 2**19  # features in a chunk of a full pass, which both its products should find in the cache
+PATIENCE = 3  # passes
+SLOW = 0.25  # of the squared gradient left by a pass, on average, that shows a transform unfit
 
 
 class FullPass:
@@ -19,16 +21,18 @@ class FullPass:
     make_model : callable (theta) -> Model
     loss : Loss
     rows : Rows
+    load : dict
+        Further options of the `MiniBatches` that the pass is made of.
     """
 
-    def __init__(self, make_model: Callable, loss: Loss, rows: Rows):
+    def __init__(self, make_model: Callable, loss: Loss, rows: Rows, load: dict):
         self._make_model, self._loss, self._rows = make_model, loss, rows
         chunk = max(1, PASS_ELEMENTS // max(1, rows.X.shape[1]))
-        self._batches = MiniBatches(rows, chunk)
+        self._batches = MiniBatches(rows, chunk, block_elements=PASS_ELEMENTS, **load)
 
     def __call__(self, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of each column, shape (n_columns,), and the gradient, in the shape of theta."""
-        model = self._make_model(theta.to(self._rows.X.dtype))
+        model = self._make_model(theta.to(self._rows.y.dtype))
         gradient, value = torch.zeros_like(theta), theta.new_zeros(theta.shape[1])
         for block in self._batches:
             for X, y, weight, predicted in block.batches:
@@ -43,17 +47,18 @@ class FullPass:
 
 @dataclass
 class Refined:
-    """Where the refinement stopped."""
+    """Where the refinement stopped, and the largest squared gradient norm of a column there."""
 
     theta: torch.Tensor
-    gap: float
+    squared_gradient: float
     n_passes: int
+    is_slow: bool
 
 
 def refine(
     full_pass: FullPass,
     transform: torch.Tensor,
-    v: torch.Tensor,
+    theta: torch.Tensor,
     *,
     floor: float,
     max_iter: int,
@@ -69,8 +74,8 @@ def refine(
     ----------
     full_pass : FullPass
     transform : torch.Tensor of shape (n_theta, n_directions)
-        ``theta = transform @ v``, scaled so that the loss has a curvature of about one in every direction of v.
-    v : torch.Tensor of shape (n_directions, n_columns)
+        Steps in theta are ``transform @ v``, scaled so that the loss has a curvature of about one in every v.
+    theta : torch.Tensor of shape (n_theta, n_columns)
         The start.
     floor : float
         Squared gradient norm (twice the excess loss) at which a column is done.
@@ -78,38 +83,36 @@ def refine(
         Passes at most.
     after_pass : callable (loss of each column)
 
-    Returns
-    -------
-    Refined
-        With the largest squared gradient norm of a column as `gap`.
-
     References
     ----------
     Hestenes & Stiefel (1952), "Methods of conjugate gradients for solving linear systems".
     """
 
     def measure(v: torch.Tensor) -> torch.Tensor:
-        value, gradient = full_pass(transform @ v)
+        value, gradient = full_pass(theta + transform @ v)
         after_pass(value)
         return transform.T @ gradient
 
+    v = theta.new_zeros(transform.shape[1], theta.shape[1])
     gradient = measure(v)
-    direction, length = -gradient, v.new_ones(v.shape[1])
-    best = gradient.square().sum(0)
+    size = gradient.square().sum(0)
+    first, best = size, size
+    direction, length = -gradient, torch.ones_like(size)
     n_passes, stale = 1, 0
-    while best.max() > floor and n_passes < max_iter and stale < 3:
+    while best.max() > floor and n_passes < max_iter and stale < PATIENCE:
         trial = measure(v + length * direction)
         n_passes += 1
         change = (trial - gradient) / length
         curvature = (direction * change).sum(0)
         usable = curvature > 0
         exact = torch.where(usable, -(gradient * direction).sum(0) / curvature, 0.0)
-        candidate = trial + (exact - length) * change
-        size = candidate.square().sum(0)
+        gradient = trial + (exact - length) * change
         v = v + exact * direction
-        turn = torch.where(usable, (candidate * change).sum(0) / curvature, 0.0)
-        direction = turn * direction - candidate
-        gradient, length = candidate, torch.where(exact > 0, exact, 1.0)
+        turn = torch.where(usable, (gradient * change).sum(0) / curvature, 0.0)
+        direction, length = turn * direction - gradient, torch.where(exact > 0, exact, 1.0)
+        size = gradient.square().sum(0)
         stale = 0 if (size < best / 2).any() else stale + 1
         best = torch.minimum(best, size)
-    return Refined(transform @ v, gradient.square().sum(0).max().item(), n_passes)
+        if n_passes > PATIENCE and (size > first * SLOW ** (n_passes - 1)).all():
+            break
+    return Refined(theta + transform @ v, size.max().item(), n_passes, is_slow=bool(best.max() > floor))
