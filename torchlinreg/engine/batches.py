@@ -107,24 +107,22 @@ class MiniBatches:
         batches_in_block = max(1, block_elements // (self.batch_size * max(1, rows.X.shape[1])))
         self.block_size = min(self.n_rows, batches_in_block * self.batch_size)
         self._draws, self._shift = n_draws is not None, shift
-        self._blocks: dict[tuple[int, int], Block] = {}
-        self._predicted = rows.y.new_empty(self.block_size, rows.y.shape[1])
-        self._gathered = _like(rows, self.block_size) if self.generator is not None else None
+        self._moves = self.generator is not None or shift is not None
+        self._moved = _like(rows, self.block_size) if self._moves else rows
         self._shifted = None if shift is None else shift.new_empty(self.block_size, len(shift))
+        self._predicted = rows.y.new_empty(self.block_size, rows.y.shape[1])
+        self._blocks: dict[int, Block] = {}
 
     def __iter__(self) -> Iterator[Block]:
         order = self._order()
         for start in range(0, self.n_rows, self.block_size):
             stop = min(start + self.block_size, self.n_rows)
-            if order is None:
-                keep = self.block_size == self.n_rows and self._shift is None
-                yield self._cut(_part(self.rows, start, stop), key=(start, stop), keep=keep)
-            else:
-                part = _part(self._gathered, 0, stop - start)
-                for table, buffer in zip(vars(self.rows).values(), vars(part).values(), strict=True):
-                    if table is not None:
-                        torch.index_select(table, 0, order[start:stop], out=buffer)
-                yield self._cut(part, key=(0, stop - start), keep=True)
+            if not self._moves:
+                yield self._block(start, stop, keep=self.block_size == self.n_rows)
+                continue
+            self._move(slice(start, stop) if order is None else order[start:stop], stop - start)
+            # Views of a buffer stay valid; cutting them once is what keeps small steps cheap
+            yield self._block(0, stop - start, keep=True)
 
     def _order(self) -> torch.Tensor | None:
         if self.generator is None:
@@ -136,21 +134,29 @@ class MiniBatches:
             order = torch.randperm(n_rows, generator=self.generator)
         return order.to(self.rows.X.device)
 
-    def _cut(self, part: Rows, *, key: tuple[int, int], keep: bool) -> Block:
-        """Shift what has been moved, and cut it into batches."""
+    def _move(self, chosen: slice | torch.Tensor, n_rows: int) -> None:
+        """Copy the chosen rows to the front of the buffers, shifted."""
+        for table, buffer in zip(vars(self.rows).values(), vars(self._moved).values(), strict=True):
+            if table is None:
+                continue
+            if isinstance(chosen, torch.Tensor):
+                torch.index_select(table, 0, chosen, out=buffer[:n_rows])
+            elif table is not self.rows.X:
+                buffer[:n_rows] = table[chosen]
         if self._shift is not None:
-            part = replace(part, X=torch.sub(part.X, self._shift, out=self._shifted[: len(part)]))
-        # Views of a buffer stay valid from epoch to epoch; cutting them once is what keeps small steps cheap.
-        block = self._blocks.get(key)
+            X = self._moved.X[:n_rows] if isinstance(chosen, torch.Tensor) else self.rows.X[chosen]
+            torch.sub(X, self._shift, out=self._shifted[:n_rows])
+
+    def _block(self, start: int, stop: int, *, keep: bool) -> Block:
+        block = self._blocks.get(stop) if keep else None
         if block is None:
-            block = Block.cut(part, self._predicted[: len(part)], self.batch_size)
+            part = Rows(*(None if table is None else table[start:stop] for table in vars(self._moved).values()))
+            if self._shift is not None:
+                part = replace(part, X=self._shifted[start:stop])
+            block = Block.cut(part, self._predicted[: stop - start], self.batch_size)
             if keep:
-                self._blocks[key] = block
+                self._blocks[stop] = block
         return block
-
-
-def _part(rows: Rows, start: int, stop: int) -> Rows:
-    return Rows(*(None if table is None else table[start:stop] for table in vars(rows).values()))
 
 
 def _like(rows: Rows, n_rows: int) -> Rows:

@@ -14,16 +14,17 @@ import torch
 
 from torchlinreg.engine.batches import Rows
 
-EXACT_ELEMENTS = 2**22  # a table no larger may be copied to float64 and be its own sketch,
+EXACT_ELEMENTS = 2**20  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
 WHITEN_FEATURES = 4096  # beyond, a factorisation costs more than the passes that it saves
-SKETCH_ROWS = 2**13  # at least, and
-SKETCH_ROWS_PER_FEATURE = 8  # at least
+SKETCH_ROWS = 2**15  # rows of a sketch at most, and
+SKETCH_OPERATIONS = 2**29  # multiplications that factorising it may take,
+SKETCH_ROWS_PER_FEATURE = 8  # unless it needs more to say anything
 SAMPLE_ROWS = 2**10
 QUICK_CONDITION = 1e5
 RANGE_IN_DEVIATIONS = 6.0  # of a sample, roughly
 FAR_FROM_ZERO = 8.0  # offset, in deviations, beyond which features are shifted before they are multiplied
-SINGLE_CONDITION = 3e5  # condition number that single precision can do justice to
+SINGLE_CONDITION = 3e4  # condition number that single precision can do justice to
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -71,7 +72,7 @@ class Conditioning:
     @property
     def excess(self) -> float:
         """Largest curvature that a sketch of this size leaves, where one is meant (Marchenko & Pastur)."""
-        return (1.0 + (self.n_features / sketch_rows(self.n_features)) ** 0.5) ** 2
+        return (1.0 + (self.n_features / sketch_rows(*self.rows.X.shape)) ** 0.5) ** 2
 
     def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
         """Of all weights that predict the same, return those of the smallest norm in the units of the data."""
@@ -94,14 +95,15 @@ class Conditioning:
 
 def is_small(n_rows: int, n_features: int) -> bool:
     """Whether the table can be its own sketch."""
-    short = min(n_rows, n_features)
-    affordable = n_rows * n_features <= EXACT_ELEMENTS and n_rows * n_features * short <= EXACT_OPERATIONS
-    return affordable or n_rows <= 2 * sketch_rows(n_features)
+    operations = n_rows * n_features * min(n_rows, n_features)
+    affordable = n_rows * n_features <= EXACT_ELEMENTS and operations <= EXACT_OPERATIONS
+    return affordable or n_rows <= 2 * SKETCH_ROWS_PER_FEATURE * n_features
 
 
-def sketch_rows(n_features: int) -> int:
+def sketch_rows(n_rows: int, n_features: int) -> int:
     """Rows of a sketch."""
-    return max(SKETCH_ROWS, SKETCH_ROWS_PER_FEATURE * n_features)
+    affordable = min(SKETCH_ROWS, SKETCH_OPERATIONS // n_features**2)
+    return min(n_rows // 2, max(SKETCH_ROWS_PER_FEATURE * n_features, affordable))
 
 
 def condition_exactly(rows: Rows, *, fit_intercept: bool) -> Conditioning:
@@ -144,7 +146,7 @@ def condition_by_sketch(rows: Rows, kind: str, *, fit_intercept: bool, generator
     y = y - y_shift
     y_scale = root_mean_square(y, rows.weight)
 
-    chosen = torch.randint(n_rows, (sketch_rows(n_features),), generator=generator).to(rows.X.device)
+    chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator).to(rows.X.device)
     sample = Rows(*(None if t is None else t.index_select(0, chosen) for t in vars(rows).values()))
     shift = _far_from_zero(sample.X) if fit_intercept else y.new_zeros(n_features)
     draw = _sample if kind == "sample" else _fold
@@ -198,7 +200,7 @@ def _sample(sample: Rows, shift: torch.Tensor, centre: bool, generator: torch.Ge
 def _fold(rows: Rows, shift: torch.Tensor, centre: bool, generator: torch.Generator) -> tuple:
     """Return the mean offset of all rows from the shift, and all rows folded onto a few with random signs, centred."""
     n_rows, n_features = rows.X.shape
-    size = sketch_rows(n_features)
+    size = sketch_rows(n_rows, n_features)
     sketch, part = shift.new_zeros(size, n_features), shift.new_empty(size, n_features)
     total, signs = torch.zeros_like(shift), shift.new_zeros(size, 1)
     for start in range(0, n_rows, size):

@@ -74,7 +74,7 @@ class AnalyticModel:
         grad = self._weights_grad
         torch.addmm(grad, X.t(), error, beta=0.0, alpha=1.0 / error.size(0), out=grad)
         if self._separate:
-            torch.mean(error, 0, keepdim=True, out=self._intercept_grad)
+            torch.sum(error, 0, keepdim=True, out=self._intercept_grad).div_(error.size(0))
 
     def zero_grad(self) -> None:
         """Do nothing: `backward` overwrites the gradient."""

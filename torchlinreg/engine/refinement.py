@@ -8,7 +8,7 @@ import torch
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.losses import Loss, total
 
-PASS_ELEMENTS = 2**19  # features in a chunk of a full pass, which both its products should find in the cache
+PASS_ELEMENTS = 2**20  # features in a chunk of a full pass, which both its products should find in the cache
 PATIENCE = 3  # passes
 SLOW = 0.25  # of the squared gradient left by a pass, on average, that shows a transform unfit
 
@@ -39,7 +39,7 @@ class FullPass:
                 prediction = model.predict(X, out=predicted)
                 error = model.error(self._loss, prediction, y, weight)
                 model.backward(X, error)
-                gradient.add_(model.gradient(), alpha=len(y))
+                gradient.add_(model.gradient(), alpha=y.size(0))
                 model.zero_grad()
             value += total(self._loss, block.predicted, block.rows.y, block.rows.weight)
         return value / len(self._rows), gradient / len(self._rows)

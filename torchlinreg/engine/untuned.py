@@ -125,7 +125,7 @@ class _Untuned:
             FullPass(self._model, self.settings.loss, table.rows, table.load),
             self._transform(table),
             theta,
-            floor=FLOOR if table.sketch == "table" else self.tol * self.settings.loss.curvature / 4,
+            floor=FLOOR if table.sketch == "table" else self.tol * self.settings.loss.curvature,
             max_iter=self.settings.max_iter - len(self.curve),
             after_pass=lambda losses: self._note(losses, table),
         )
