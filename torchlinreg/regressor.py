@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from torchlinreg.arrays import check_weight, check_X, check_X_y, to_tensor
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.descent import DivergedError
-from torchlinreg.engine.devices import DTYPES, resolve_device, resolve_dtype
+from torchlinreg.engine.devices import DTYPES, resolve_device, resolve_dtype, stays_on_host
 from torchlinreg.engine.fitting import Fit, Settings
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
-from torchlinreg.engine.plan import largest_stable_rate
+from torchlinreg.engine.plan import Plan, largest_stable_rate
 from torchlinreg.engine.textbook import fit_textbook
 from torchlinreg.engine.untuned import fit_untuned
 
@@ -65,6 +65,14 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Seed of the orders. For an integer `s` the order of each epoch is the next `torch.randperm(n_samples)` of a
         `torch.Generator` seeded with `s`, on every backend and device. torch's global generator is left alone.
+    conditioning : {"auto", "scale", "whiten", None}, default="auto"
+        The variables in which steps are taken: the weights of the features as they are; of features at one scale; or
+        of directions that the loss is equally curved in. The answer is in the units of the data all the same. "auto"
+        is None in textbook mode; in untuned mode "whiten", or "scale" for very many features.
+    average : bool, int or "auto", default="auto"
+        Whether mini-batch descent ends at the mean of its iterates. True means all of them, a number those after that
+        many rows, as in :class:`~sklearn.linear_model.SGDRegressor`. "auto" is False in textbook mode; in untuned mode
+        it is the second half of the steps, as is any value but False.
     warm_start : bool, default=False
         Whether `fit` starts from the solution of the last fit, if its shape agrees.
     verbose : int, default=0
@@ -96,6 +104,8 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     optimality_gap_ : float or None
         Untuned mode: estimated excess of the objective over its minimum, relative to the objective of the best
         constant, for the worst target. None in textbook mode.
+    plan_ : dict
+        The numbers that "auto" stood for, by name; prints as a table that gives a reason for each.
 
     See Also
     --------
@@ -125,6 +135,8 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "tol": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left"), None],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
+        "conditioning": [StrOptions({"auto", "scale", "whiten"}), None],
+        "average": [StrOptions({"auto"}), "boolean", Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
@@ -148,6 +160,8 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         n_iter_no_change=5,
         shuffle=True,
         random_state=None,
+        conditioning="auto",
+        average="auto",
         warm_start=False,
         verbose=0,
         device=None,
@@ -166,6 +180,8 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.shuffle = shuffle
         self.random_state = random_state
+        self.conditioning = conditioning
+        self.average = average
         self.warm_start = warm_start
         self.verbose = verbose
         self.device = device
@@ -261,17 +277,32 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             y = y.detach().cpu().numpy()
         return super().score(X, y, sample_weight)
 
+    @property
+    def plan_(self) -> Plan:
+        """The numbers that "auto" stood for, by name; prints as a table that gives a reason for each."""
+        if not hasattr(self, "_plan"):
+            raise AttributeError("plan_ is there after fit.")
+        return Plan(self._plan)
+
     def _rows(self, X, y, weight) -> Rows:
         """Put the validated data on the device to train on."""
         X, y = to_tensor(X), to_tensor(y)
         device = resolve_device(self.device, X.device)
+        if device.type == "mps" and self.learning_rate == "auto":
+            if self.device != "auto":
+                raise ValueError(
+                    "MPS devices have no float64, in which untuned mode keeps its accounts. Give a number for "
+                    'learning_rate, or use device="cpu".'
+                )
+            device = torch.device("cpu")
         dtype = resolve_dtype(self.dtype, X.dtype, device)
         y = y.reshape(len(y), -1)
         if self.learning_rate != "auto":
             y = y.to(dtype)
         if weight is not None:
             weight = torch.from_numpy(weight)[:, None].to(device, dtype)
-        return Rows(X.to(device, dtype), y.to(device), weight)
+        X = X.to(dtype)
+        return Rows(X if stays_on_host(X, device) else X.to(device), y.to(device), weight)
 
     def _settings(self, rows: Rows) -> Settings:
         if self.learning_rate == "auto" and (self.optimizer != "sgd" or self.optimizer_params):
@@ -297,6 +328,8 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             max_iter=self.max_iter,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
+            conditioning=self.conditioning,
+            average=self.average,
             generator=generator,
             report=self._print_epoch if self.verbose else lambda epoch, loss: None,
         )
@@ -330,6 +363,7 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.t_ = outcome.n_steps + (getattr(self, "t_", 0) if self.warm_start else 0)
         self.converged_ = outcome.converged
         self.optimality_gap_ = outcome.optimality_gap
+        self._plan = outcome.plan
 
     def _warn(self, outcome: Fit, rows: Rows, settings: Settings) -> None:
         """Say what the caller should know of how training ended."""

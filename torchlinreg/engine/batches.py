@@ -17,11 +17,12 @@ SMALL_ELEMENTS = 2**18  # a table no larger than this may be copied freely
 
 @dataclass(frozen=True)
 class Rows:
-    """A table to learn from, all on one device.
+    """A table to learn from.
 
     Attributes
     ----------
     X : torch.Tensor of shape (n_rows, n_features)
+        On the device of y or, if that has no room for it, on the host: then blocks travel as they are needed.
     y : torch.Tensor of shape (n_rows, n_columns)
     weight : torch.Tensor of shape (n_rows, 1) or None
         Mean one, so that a weight of two is a row written twice.
@@ -107,8 +108,11 @@ class MiniBatches:
         batches_in_block = max(1, block_elements // (self.batch_size * max(1, rows.X.shape[1])))
         self.block_size = min(self.n_rows, batches_in_block * self.batch_size)
         self._draws, self._shift = n_draws is not None, shift
-        self._moves = self.generator is not None or shift is not None
+        self._travels = rows.X.device != rows.y.device
+        self._moves = self.generator is not None or shift is not None or self._travels
         self._moved = _like(rows, self.block_size) if self._moves else rows
+        # Copies to an accelerator are fast from page-locked memory only
+        self._waiting = torch.empty_like(self._moved.X, device="cpu", pin_memory=True) if self._travels else None
         self._shifted = None if shift is None else shift.new_empty(self.block_size, len(shift))
         self._predicted = rows.y.new_empty(self.block_size, rows.y.shape[1])
         self._blocks: dict[int, Block] = {}
@@ -132,20 +136,30 @@ class MiniBatches:
             order = torch.randint(n_rows, (self.n_rows,), generator=self.generator)
         else:
             order = torch.randperm(n_rows, generator=self.generator)
-        return order.to(self.rows.X.device)
+        return order
 
     def _move(self, chosen: slice | torch.Tensor, n_rows: int) -> None:
         """Copy the chosen rows to the front of the buffers, shifted."""
-        for table, buffer in zip(vars(self.rows).values(), vars(self._moved).values(), strict=True):
-            if table is None:
-                continue
-            if isinstance(chosen, torch.Tensor):
-                torch.index_select(table, 0, chosen, out=buffer[:n_rows])
-            elif table is not self.rows.X:
-                buffer[:n_rows] = table[chosen]
+        rows, moved = self.rows, self._moved
+        self._copy(rows.y, chosen, moved.y[:n_rows])
+        if rows.weight is not None:
+            self._copy(rows.weight, chosen, moved.weight[:n_rows])
+        if self._shift is not None and isinstance(chosen, slice) and not self._travels:
+            X = rows.X[chosen]
+        else:
+            X = self._copy(rows.X, chosen, moved.X[:n_rows])
         if self._shift is not None:
-            X = self._moved.X[:n_rows] if isinstance(chosen, torch.Tensor) else self.rows.X[chosen]
             torch.sub(X, self._shift, out=self._shifted[:n_rows])
+
+    def _copy(self, table: torch.Tensor, chosen: slice | torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
+        if table.device != buffer.device:
+            waiting = self._waiting[: len(buffer)]
+            if isinstance(chosen, slice):
+                return buffer.copy_(waiting.copy_(table[chosen]))
+            return buffer.copy_(torch.index_select(table, 0, chosen, out=waiting))
+        if isinstance(chosen, slice):
+            return buffer.copy_(table[chosen])
+        return torch.index_select(table, 0, chosen.to(table.device), out=buffer)
 
     def _block(self, start: int, stop: int, *, keep: bool) -> Block:
         block = self._blocks.get(stop) if keep else None
@@ -160,4 +174,10 @@ class MiniBatches:
 
 
 def _like(rows: Rows, n_rows: int) -> Rows:
-    return Rows(*(None if table is None else table.new_empty(n_rows, table.shape[1]) for table in vars(rows).values()))
+    """Return buffers for that many rows, where y is."""
+    return Rows(
+        *(
+            None if table is None else table.new_empty(n_rows, table.shape[1], device=rows.y.device)
+            for table in vars(rows).values()
+        )
+    )

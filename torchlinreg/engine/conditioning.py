@@ -25,6 +25,7 @@ QUICK_CONDITION = 1e5
 RANGE_IN_DEVIATIONS = 6.0  # of a sample, roughly
 FAR_FROM_ZERO = 8.0  # offset, in deviations, beyond which features are shifted before they are multiplied
 SINGLE_CONDITION = 3e4  # condition number that single precision can do justice to
+POWER_ITERATIONS = 50
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -83,6 +84,15 @@ class Conditioning:
         theta[:n_features] = rescale * (basis @ (basis.T @ (theta[:n_features] / rescale)))
         return theta
 
+    def wind(self, theta: torch.Tensor, *, fit_intercept: bool) -> torch.Tensor:
+        """Return theta, given in the units of the data, in those of the table."""
+        n_features = self.n_features
+        weights = theta[:n_features].double() * (self.scale[:, None] / self.y_scale)
+        if not fit_intercept:
+            return weights
+        intercept = theta[n_features].double() + self.shift @ theta[:n_features].double() - self.y_shift
+        return torch.cat([weights, (intercept / self.y_scale)[None]])
+
     def unwind(self, theta: torch.Tensor, *, fit_intercept: bool) -> torch.Tensor:
         """Return theta in the units of the data, as given."""
         n_features = self.n_features
@@ -93,11 +103,12 @@ class Conditioning:
         return torch.cat([weights, intercept[None]])
 
 
-def is_small(n_rows: int, n_features: int) -> bool:
+def is_exact(n_rows: int, n_features: int) -> bool:
     """Whether the table can be its own sketch."""
     operations = n_rows * n_features * min(n_rows, n_features)
     affordable = n_rows * n_features <= EXACT_ELEMENTS and operations <= EXACT_OPERATIONS
-    return affordable or n_rows <= 2 * SKETCH_ROWS_PER_FEATURE * n_features
+    too_short = n_rows <= 2 * SKETCH_ROWS_PER_FEATURE * n_features and n_features <= WHITEN_FEATURES
+    return affordable or too_short or n_rows == 1
 
 
 def sketch_rows(n_rows: int, n_features: int) -> int:
@@ -106,12 +117,21 @@ def sketch_rows(n_rows: int, n_features: int) -> int:
     return min(n_rows // 2, max(SKETCH_ROWS_PER_FEATURE * n_features, affordable))
 
 
-def condition_exactly(rows: Rows, *, fit_intercept: bool) -> Conditioning:
+def choose_method(method: str | None, n_rows: int, n_features: int) -> str | None:
+    """Return what "auto" stands for: "whiten" unless factorising a sketch would cost more than it saves."""
+    if method != "auto":
+        return method
+    return "whiten" if is_exact(n_rows, n_features) or n_features <= WHITEN_FEATURES else "scale"
+
+
+def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) -> Conditioning:
     """Centre, scale and whiten a table that is its own sketch, in float64.
 
     Parameters
     ----------
     rows : Rows
+    method : {"whiten", "scale", None}
+        Directions that are equally curved; the columns at one scale; or the columns as they are.
     fit_intercept : bool
         Nothing is centred without an intercept.
     """
@@ -119,21 +139,37 @@ def condition_exactly(rows: Rows, *, fit_intercept: bool) -> Conditioning:
     X, shift, scale = _standardise(rows.X.double(), weight, centre=fit_intercept)
     y, y_shift, y_scale = _standardise(rows.y.double(), weight, centre=fit_intercept)
     sketch = X if weight is None else X * weight.sqrt()
-    transform, cond = whiten(sketch)
+    if method == "whiten":
+        transform, cond = whiten(sketch)
+    else:
+        transform, cond = stretch(sketch, scale if method is None else torch.ones_like(scale)), 1.0
     rank = transform.shape[1]
     if fit_intercept:
         transform = torch.block_diag(transform, transform.new_ones(1, 1))
     return Conditioning(
-        Rows(X, y, weight), shift, scale, y_shift, y_scale, transform, rank=rank, condition=cond, sketch="table"
+        Rows(X, y, weight),
+        shift,
+        scale,
+        y_shift,
+        y_scale,
+        transform,
+        rank,
+        cond,
+        "table",
+        heaviness=rank + fit_intercept,
     )
 
 
-def condition_by_sketch(rows: Rows, kind: str, *, fit_intercept: bool, generator: torch.Generator) -> Conditioning:
+def condition_by_sketch(
+    rows: Rows, method: str | None, kind: str, *, fit_intercept: bool, generator: torch.Generator
+) -> Conditioning:
     """Whiten a large table, approximately, without copying it.
 
     Parameters
     ----------
     rows : Rows
+    method : {"whiten", "scale", None}
+        As in `condition_exactly`.
     kind : {"sample", "fold"}
         What to sketch the table by.
     fit_intercept : bool
@@ -146,12 +182,20 @@ def condition_by_sketch(rows: Rows, kind: str, *, fit_intercept: bool, generator
     y = y - y_shift
     y_scale = root_mean_square(y, rows.weight)
 
-    chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator).to(rows.X.device)
-    sample = Rows(*(None if t is None else t.index_select(0, chosen) for t in vars(rows).values()))
+    chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator)
+    sample = Rows(
+        *(None if t is None else t.index_select(0, chosen.to(t.device)).to(y.device) for t in vars(rows).values())
+    )
     shift = _far_from_zero(sample.X) if fit_intercept else y.new_zeros(n_features)
     draw = _sample if kind == "sample" else _fold
     offset, sketch = draw(sample if kind == "sample" else rows, shift, fit_intercept, generator)
-    transform, cond = whiten(sketch, quickly=True)
+    if method == "whiten":
+        transform, cond = whiten(sketch, quickly=True)
+    else:
+        transform, cond = (
+            stretch(sketch, 1.0 / root_mean_square(sketch, None) if method else torch.ones_like(shift)),
+            1.0,
+        )
     rank = transform.shape[1]
     norms = ((sample.X[:SAMPLE_ROWS] - (shift + offset)) @ transform).square_().sum(1)
     heaviness = (norms.square().sum() / norms.sum()).item() + fit_intercept
@@ -168,9 +212,9 @@ def condition_by_sketch(rows: Rows, kind: str, *, fit_intercept: bool, generator
         y_shift,
         y_scale,
         transform,
-        rank=rank,
-        condition=cond,
-        sketch=kind,
+        rank,
+        cond,
+        kind,
         heaviness=heaviness,
         load=load,
     )
@@ -204,7 +248,7 @@ def _fold(rows: Rows, shift: torch.Tensor, centre: bool, generator: torch.Genera
     sketch, part = shift.new_zeros(size, n_features), shift.new_empty(size, n_features)
     total, signs = torch.zeros_like(shift), shift.new_zeros(size, 1)
     for start in range(0, n_rows, size):
-        X = rows.X[start : start + size]
+        X = rows.X[start : start + size].to(shift.device)
         X = torch.sub(X, shift, out=part[: len(X)])
         sign = torch.randint(2, (len(X), 1), generator=generator).to(X).mul_(2).sub_(1)
         if rows.weight is None:
@@ -259,6 +303,27 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
     singular, Vt = singular[kept], Vt[kept]
     spread = (singular[0] / singular[-1]).item() if len(singular) else 1.0
     return Vt.T / singular / scale[:, None], spread
+
+
+def stretch(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """Return the diagonal transform `size`, brought down until no direction is curved more than one."""
+    return torch.diag(size / max(top_eigenvalue(sketch * size), EPS) ** 0.5)
+
+
+def top_eigenvalue(table: torch.Tensor, weight: torch.Tensor | None = None) -> float:
+    """Largest eigenvalue of the weighted second moment of the columns, by power iteration."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(table.shape[1], 1, generator=generator, dtype=table.dtype).to(table.device)
+    eigenvalue = 0.0
+    for _ in range(POWER_ITERATIONS):
+        direction = direction / torch.linalg.vector_norm(direction)
+        image = table @ direction
+        image = table.T @ (image if weight is None else weight * image) / len(table)
+        eigenvalue = (direction * image).sum().item()
+        if eigenvalue <= 0:
+            return 0.0
+        direction = image
+    return eigenvalue
 
 
 def _invert(factor: torch.Tensor) -> tuple[torch.Tensor, float]:

@@ -47,12 +47,22 @@ def train_epoch(model, loss, optimizer, batches) -> torch.Tensor:
 
 
 def descend(
-    model, loss, optimizer, batches, *, max_iter: int, after_epoch: Callable[[int, float], bool]
+    model,
+    loss,
+    optimizer,
+    batches,
+    *,
+    units: torch.Tensor,
+    max_iter: int,
+    after_epoch: Callable[[int, float], bool],
 ) -> list[float]:
     """Train for at most `max_iter` epochs.
 
     Parameters
     ----------
+    units : torch.Tensor of shape (n_columns,)
+        What a loss of one in each column stands for.
+    max_iter : int
     after_epoch : callable (epoch, loss) -> bool
         Called after each epoch, counted from one; returns True to stop.
 
@@ -68,7 +78,7 @@ def descend(
     """
     curve: list[float] = []
     for epoch in range(1, max_iter + 1):
-        curve.append(train_epoch(model, loss, optimizer, batches).sum().item())
+        curve.append((units * train_epoch(model, loss, optimizer, batches)).sum().item())
         if not (math.isfinite(curve[-1]) and all(p.isfinite().all() for p in model.parameters)):
             raise DivergedError(epoch)
         if after_epoch(epoch, curve[-1]):

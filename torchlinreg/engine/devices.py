@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+ROOM = 0.7  # of the free memory of a device, that a table may take
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -56,6 +57,14 @@ def resolve_dtype(dtype, data_dtype: torch.dtype, device: torch.device) -> torch
             raise ValueError('MPS devices have no float64; use dtype="float32" or device="cpu".')
         return DTYPES[name]
     return torch.float32 if data_dtype == torch.float32 or device.type == "mps" else torch.float64
+
+
+def stays_on_host(X: torch.Tensor, device: torch.device) -> bool:
+    """Whether the device has no room for the table beside what training needs; its batches then travel one by one."""
+    if X.device.type != "cpu" or device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return X.nbytes > ROOM * free
 
 
 @contextmanager

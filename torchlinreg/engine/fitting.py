@@ -26,8 +26,15 @@ class Settings:
     max_iter: int
     tol: float | str | None
     n_iter_no_change: int
+    conditioning: str | None
+    average: bool | int | str
     generator: torch.Generator | None
     report: Callable[[int, float], None]
+
+    @property
+    def seed(self) -> int:
+        """Seed of what else is drawn, beside the order of the rows."""
+        return 0 if self.generator is None else self.generator.initial_seed()
 
 
 @dataclass

@@ -38,8 +38,8 @@ class Model(Protocol):
     def gradient(self) -> torch.Tensor:
         """Return the gradient in the shape of theta."""
 
-    def add_(self, step: torch.Tensor, alpha: float) -> None:
-        """Add ``alpha * step``, in the shape of theta."""
+    def replace_gradient(self, gradient: torch.Tensor) -> None:
+        """Put another gradient, in the shape of theta, in the place of the one that `backward` found."""
 
 
 class AnalyticModel:
@@ -87,9 +87,9 @@ class AnalyticModel:
         """Return the gradient in the shape of theta."""
         return self._theta.grad
 
-    def add_(self, step: torch.Tensor, alpha: float) -> None:
-        """Add ``alpha * step``, in the shape of theta."""
-        self._theta.add_(step, alpha=alpha)
+    def replace_gradient(self, gradient: torch.Tensor) -> None:
+        """Overwrite the gradient."""
+        self._theta.grad.copy_(gradient)
 
 
 class AutogradModel:
@@ -131,11 +131,11 @@ class AutogradModel:
         """Return the gradients of w and b, stacked likewise."""
         return _stack(self.w.grad, None if self.b is None else self.b.grad)
 
-    def add_(self, step: torch.Tensor, alpha: float) -> None:
-        """Add ``alpha * step``, in the shape of theta."""
-        self.w.add_(step[: len(self.w)], alpha=alpha)
+    def replace_gradient(self, gradient: torch.Tensor) -> None:
+        """Overwrite the gradients of w and b."""
+        self.w.grad.copy_(gradient[: len(self.w)])
         if self.b is not None:
-            self.b.add_(step[-1], alpha=alpha)
+            self.b.grad.copy_(gradient[-1])
 
 
 class LinearModel:
@@ -143,9 +143,10 @@ class LinearModel:
 
     def __init__(self, theta: torch.Tensor, *, fit_intercept: bool):
         # nn.Linear would draw its initial weights from torch's global generator
+        n_features = len(theta) - fit_intercept
         self.module = torch.nn.utils.skip_init(
             torch.nn.Linear,
-            len(theta) - fit_intercept,
+            n_features,
             theta.shape[1],
             bias=fit_intercept,
             device=theta.device,
@@ -153,9 +154,9 @@ class LinearModel:
         )
         self.parameters = list(self.module.parameters())
         with torch.no_grad():
-            for parameter in self.parameters:
-                parameter.zero_()
-            self.add_(theta, alpha=1.0)
+            self.module.weight.copy_(theta[:n_features].t())
+            if fit_intercept:
+                self.module.bias.copy_(theta[n_features])
 
     def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Call the module."""
@@ -177,11 +178,11 @@ class LinearModel:
         bias = self.module.bias
         return _stack(self.module.weight.grad.t(), None if bias is None else bias.grad)
 
-    def add_(self, step: torch.Tensor, alpha: float) -> None:
-        """Add ``alpha * step``, in the shape of theta."""
-        self.module.weight.add_(step[: self.module.in_features].t(), alpha=alpha)
+    def replace_gradient(self, gradient: torch.Tensor) -> None:
+        """Overwrite the gradients of weight and bias."""
+        self.module.weight.grad.copy_(gradient[: self.module.in_features].t())
         if self.module.bias is not None:
-            self.module.bias.add_(step[-1], alpha=alpha)
+            self.module.bias.grad.copy_(gradient[-1])
 
 
 def _stack(weights: torch.Tensor, intercept: torch.Tensor | None) -> torch.Tensor:

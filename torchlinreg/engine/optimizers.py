@@ -37,8 +37,28 @@ class SGD:
             parameter.add_(velocity, alpha=-self.lr)
 
 
-class WhitenedSGD:
-    """SGD in the variables v in which the loss is round, ``theta = transform @ v``, with an average of the tail.
+class Preconditioned:
+    """Another optimiser, led along ``T Tᵀ gradient``: its steps in the variables v in which ``theta = T v``.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    model : Model
+    transform : torch.Tensor of shape (n_theta, n_directions)
+        T, in the precision of the model.
+    """
+
+    def __init__(self, optimizer: Optimizer, model: Model, transform: torch.Tensor):
+        self._optimizer, self._model, self._transform = optimizer, model, transform
+
+    def step(self) -> None:
+        """Take one step."""
+        self._model.replace_gradient(self._transform @ (self._transform.T @ self._model.gradient()))
+        self._optimizer.step()
+
+
+class Averaged:
+    """Another optimiser, and the mean of where its steps have led.
 
     Steps of constant length reach the neighbourhood of the optimum fast and stay there, scattered; the mean of where
     they went is much closer (Bach & Moulines 2013, "Non-strongly-convex smooth stochastic approximation with
@@ -46,28 +66,23 @@ class WhitenedSGD:
 
     Parameters
     ----------
+    optimizer : Optimizer
     model : Model
-        At theta zero.
-    transform : torch.Tensor of shape (n_theta, n_directions)
-    lr : float
     burn_in : int
-        Steps before the average begins.
+        Steps before the mean begins.
     """
 
-    def __init__(self, model: Model, transform: torch.Tensor, lr: float, burn_in: int):
-        self._model, self._transform, self._lr, self._burn_in = model, transform, lr, burn_in
-        self._v = transform.new_zeros(transform.shape[1], model.theta().shape[1])
-        self.average = torch.zeros_like(self._v)
+    def __init__(self, optimizer: Optimizer, model: Model, burn_in: int):
+        self._optimizer, self._model, self._burn_in = optimizer, model, burn_in
         self._n_steps = 0
+        self.mean = model.theta().clone()
 
     def step(self) -> None:
-        """Take one step, and average."""
-        slope = self._transform.T @ self._model.gradient()
-        self._v.sub_(slope, alpha=self._lr)
-        self._model.add_(self._transform @ slope, alpha=-self._lr)
+        """Take one step, and note where it led."""
+        self._optimizer.step()
         self._n_steps += 1
         if self._n_steps > self._burn_in:
-            self.average.lerp_(self._v, 1.0 / (self._n_steps - self._burn_in))
+            self.mean.lerp_(self._model.theta(), 1.0 / (self._n_steps - self._burn_in))
 
 
 def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:

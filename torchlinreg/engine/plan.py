@@ -1,28 +1,52 @@
-"""From data to numbers: what "auto" stands for."""
+"""From data to numbers: what "auto" stands for, and why."""
+
+from typing import Any
 
 import torch
 
 from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.conditioning import root_mean_square
+from torchlinreg.engine.conditioning import Conditioning, root_mean_square, top_eigenvalue
 
 TEXTBOOK_BATCH = 32
-POWER_ITERATIONS = 50
+DESCENT_BATCH = 4096
+DESCENT_SHARE = 8  # one row in so many is learnt from by mini-batches before the full passes
 
 
-def top_eigenvalue(table: torch.Tensor, weight: torch.Tensor | None) -> float:
-    """Largest eigenvalue of the (uncentred) weighted second moment of the columns, by power iteration."""
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(table.shape[1], 1, generator=generator, dtype=table.dtype).to(table.device)
-    eigenvalue = 0.0
-    for _ in range(POWER_ITERATIONS):
-        direction = direction / torch.linalg.vector_norm(direction)
-        image = table @ direction
-        image = table.T @ (image if weight is None else weight * image) / len(table)
-        eigenvalue = (direction * image).sum().item()
-        if eigenvalue <= 0:
-            return 0.0
-        direction = image
-    return eigenvalue
+class Plan(dict[str, Any]):
+    """The numbers of a fit, by name; prints as a table with a reason for each.
+
+    Attributes
+    ----------
+    reasons : dict of str to str
+    """
+
+    def __init__(self, entries: dict[str, tuple[Any, str]]):
+        super().__init__({name: value for name, (value, _) in entries.items()})
+        self.reasons = {name: reason for name, (_, reason) in entries.items()}
+
+    def __repr__(self) -> str:
+        shown = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in self.items()}
+        names, values = (max(map(len, column), default=0) for column in (shown, shown.values()))
+        return "\n".join(f"{name:<{names}}  {value:<{values}}  {self.reasons[name]}" for name, value in shown.items())
+
+
+def textbook_batch(batch_size: int | str, n_rows: int) -> int:
+    """Return the rows of a step in textbook mode."""
+    return min(n_rows, {"auto": TEXTBOOK_BATCH, "full": n_rows}.get(batch_size, batch_size))
+
+
+def untuned_batch(batch_size: int | str, n_rows: int) -> int:
+    """Return the rows of a step in untuned mode: large enough that its noise is small beside its curvature."""
+    return min(n_rows, {"auto": DESCENT_BATCH, "full": n_rows}.get(batch_size, batch_size))
+
+
+def step_size(table: Conditioning, batch_size: int) -> float:
+    """Return the step for mini-batches of m whitened rows, m / (b + (m - 1) e).
+
+    Here b is the mean squared norm of a row, large rows counting more, and e the top eigenvalue of their second
+    moment (Ma, Bassily & Belkin 2018, "The power of interpolation").
+    """
+    return batch_size / (table.heaviness + (batch_size - 1) * table.excess)
 
 
 def largest_stable_rate(rows: Rows, settings) -> float:
@@ -44,7 +68,7 @@ def largest_stable_rate(rows: Rows, settings) -> float:
     weight = None if rows.weight is None else rows.weight.to(X)
     size = root_mean_square(X, weight).max()
     X = X / size
-    batch = {"auto": TEXTBOOK_BATCH, "full": len(X)}.get(settings.batch_size, settings.batch_size)
+    batch = textbook_batch(settings.batch_size, len(X))
     curvature = top_eigenvalue(X, weight) / (1.0 + settings.momentum)
     if batch < len(X):
         norms = X.square().sum(1, keepdim=True)

@@ -62,6 +62,7 @@ def refine(
     *,
     floor: float,
     max_iter: int,
+    impatient: bool,
     after_pass: Callable[[torch.Tensor], None],
 ) -> Refined:
     """Descend by conjugate gradients in the variables v, in which the loss is nearly round.
@@ -81,6 +82,8 @@ def refine(
         Squared gradient norm (twice the excess loss) at which a column is done.
     max_iter : int
         Passes at most.
+    impatient : bool
+        Whether to stop when it goes slower than a fit transform would let it.
     after_pass : callable (loss of each column)
 
     References
@@ -113,6 +116,6 @@ def refine(
         size = gradient.square().sum(0)
         stale = 0 if (size < best / 2).any() else stale + 1
         best = torch.minimum(best, size)
-        if n_passes > PATIENCE and (size > first * SLOW ** (n_passes - 1)).all():
+        if impatient and n_passes > PATIENCE and (size > first * SLOW ** (n_passes - 1)).all():
             break
     return Refined(theta + transform @ v, size.max().item(), n_passes, is_slow=bool(best.max() > floor))

@@ -1,28 +1,33 @@
 """Untuned mode: look at the table, choose everything, descend by mini-batches, then refine down to the optimum."""
 
-import math
-
 import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.conditioning import (
     Conditioning,
+    choose_method,
     condition_by_sketch,
     condition_exactly,
-    is_small,
+    is_exact,
 )
 from torchlinreg.engine.descent import train_epoch
 from torchlinreg.engine.fitting import Fit, Settings, no_graph
 from torchlinreg.engine.models import MODELS
-from torchlinreg.engine.optimizers import WhitenedSGD
+from torchlinreg.engine.optimizers import SGD, Averaged, Preconditioned
+from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
 
 AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-18}
 FLOOR = 1e-24  # squared relative error below which nothing is left to gain in float64
 SAMPLE_ROWS = 1000
+DIVERGED = 100.0  # mean loss of the descent, in units of that of zero weights
 LARGE_PARTS = 100.0  # times the spread of the targets
-DESCENT_BATCH = 4096
-DESCENT_SHARE = 8  # one row in so many is learnt from by mini-batches before the full passes
+
+SKETCHES = {
+    "table": "found from all {n} rows",
+    "sample": "found from a random sample of rows, as the table is large",
+    "fold": "found from all {n} rows folded with random signs, as a sample did not speak for the table",
+}
 
 
 def fit_untuned(rows: Rows, settings: Settings) -> Fit:
@@ -43,29 +48,27 @@ class _Untuned:
 
     def __init__(self, rows: Rows, settings: Settings):
         self.rows, self.settings = rows, settings
+        self.method = choose_method(settings.conditioning, *rows.X.shape)
+        self.tol = AUTO_TOL[rows.X.dtype] if settings.tol in ("auto", None) else settings.tol
         self.curve: list[float] = []
         self.n_steps = 0
-        self.plan: dict[str, tuple[object, str]] = {}
-        self.tol = AUTO_TOL[rows.X.dtype] if settings.tol in ("auto", None) else settings.tol
-        self.seed = 0 if settings.generator is None else settings.generator.initial_seed()
+        self.plan = {"backend": (settings.backend, "as asked, or the fastest that can do what is asked")}
 
     def fit(self) -> Fit:
-        table = self._first_table()
+        table = self._table("table" if is_exact(*self.rows.X.shape) else "sample")
         theta = table.transform.new_zeros(len(table.transform), self.rows.y.shape[1])
-        if table.sketch == "sample" and table.rank == table.n_features:
-            theta = self._descend(table)
+        if self._trusted(table):
+            theta = self._descend(table, theta)
             refined = self._refine(table, theta)
-            if refined.is_slow:
-                table = self._table("fold")
-                refined = self._refine(table, refined.theta)
-        else:
-            table = table if table.sketch == "table" else self._table("fold")
+        if not self._trusted(table) or (table.sketch == "sample" and refined.is_slow):
+            table = self._table("fold")
             refined = self._refine(table, theta)
         theta = refined.theta
         if table.rank < table.n_features:
             theta = self._least_norm(table, theta)
         gap = refined.squared_gradient / self.settings.loss.curvature
         reachable = (8 * torch.finfo(table.rows.y.dtype).eps * table.condition) ** 2
+        self._explain(table, refined)
         theta = table.unwind(theta, fit_intercept=self.settings.fit_intercept)
         return Fit(
             theta,
@@ -77,21 +80,18 @@ class _Untuned:
             plan=self.plan,
         )
 
-    def _first_table(self) -> Conditioning:
-        if is_small(*self.rows.X.shape):
-            return condition_exactly(self.rows, fit_intercept=self.settings.fit_intercept)
-        return self._table("sample")
-
     def _table(self, kind: str) -> Conditioning:
+        if kind == "table":
+            return condition_exactly(self.rows, self.method, fit_intercept=self.settings.fit_intercept)
         # The same seed each time: the sample, and with it the shift, stays the same
-        generator = torch.Generator().manual_seed(self.seed)
-        return condition_by_sketch(self.rows, kind, fit_intercept=self.settings.fit_intercept, generator=generator)
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        return condition_by_sketch(
+            self.rows, self.method, kind, fit_intercept=self.settings.fit_intercept, generator=generator
+        )
 
-    def _needs_double(self, table: Conditioning, theta: torch.Tensor) -> bool:
-        """Whether the parts of a prediction are so much larger than what they leave that single precision loses it."""
-        sample = self.rows.X[:: max(1, len(self.rows.X) // SAMPLE_ROWS)]
-        parts = sample.abs().amax(0).double() @ theta[: table.n_features].abs()
-        return bool((parts > LARGE_PARTS * table.y_scale).any())
+    def _trusted(self, table: Conditioning) -> bool:
+        """Whether to go by this table: a sample of lower rank than the columns may just have missed something."""
+        return table.sketch != "sample" or table.rank == table.n_features
 
     def _model(self, theta: torch.Tensor):
         return MODELS[self.settings.backend](theta, fit_intercept=self.settings.fit_intercept)
@@ -103,22 +103,30 @@ class _Untuned:
         self.curve.append((column_losses * table.y_scale.square()).sum().item())
         self.settings.report(len(self.curve), self.curve[-1])
 
-    def _descend(self, table: Conditioning) -> torch.Tensor:
-        """Mini-batch SGD with tail averaging; from where it ends, or from zero if it did not go well."""
-        transform = self._transform(table)
-        start = transform.new_zeros(len(transform), table.rows.y.shape[1])
-        batch = DESCENT_BATCH
-        rate = batch / (table.heaviness + (batch - 1) * table.excess)
-        n_draws = len(table.rows) // DESCENT_SHARE
-        generator = torch.Generator().manual_seed(self.seed + 1)
-        batches = MiniBatches(table.rows, batch, generator, n_draws=n_draws, **table.load)
-        model = self._model(start.to(table.rows.y.dtype))
-        optimizer = WhitenedSGD(model, transform.to(table.rows.y.dtype), rate, burn_in=batches.steps_per_epoch // 2)
+    def _descend(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
+        """Return where mini-batch SGD with tail averaging ends; the start, if it did not get closer."""
+        n_rows = len(table.rows)
+        batch_size = untuned_batch(self.settings.batch_size, n_rows)
+        given = not isinstance(self.settings.batch_size, str)
+        if table.sketch == "table" and not (given and batch_size < n_rows):
+            self.plan["batch_size"] = (n_rows, "one step of all rows is the answer, as the conditioning is exact")
+            return theta
+        rate = step_size(table, batch_size)
+        generator = torch.Generator().manual_seed(self.settings.seed + 1)
+        n_draws = n_rows if given else max(batch_size, n_rows // DESCENT_SHARE)
+        batches = MiniBatches(table.rows, batch_size, generator, n_draws=n_draws, **table.load)
+        dtype = table.rows.y.dtype
+        model = self._model(theta.to(dtype))
+        optimizer = Preconditioned(SGD(model.parameters, rate), model, self._transform(table).to(dtype))
+        if self.settings.average:
+            optimizer = Averaged(optimizer, model, burn_in=batches.steps_per_epoch // 2)
         losses = train_epoch(model, self.settings.loss, optimizer, batches)
-        self.n_steps += batches.steps_per_epoch
         self._note(losses, table)
-        theta = transform @ optimizer.average.double()
-        return theta if math.isfinite(theta.sum().item()) else start
+        self.n_steps += batches.steps_per_epoch
+        found = optimizer.mean if self.settings.average else model.theta()
+        good = bool(found.isfinite().all() and (losses < table.rows.y.new_tensor(DIVERGED)).all())
+        self._explain_descent(batches, rate, good=good)
+        return found.double() if good else theta
 
     def _refine(self, table: Conditioning, theta: torch.Tensor) -> Refined:
         refined = refine(
@@ -126,7 +134,8 @@ class _Untuned:
             self._transform(table),
             theta,
             floor=FLOOR if table.sketch == "table" else self.tol * self.settings.loss.curvature,
-            max_iter=self.settings.max_iter - len(self.curve),
+            max_iter=max(1, self.settings.max_iter - len(self.curve)),
+            impatient=table.sketch == "sample" and self.method == "whiten",
             after_pass=lambda losses: self._note(losses, table),
         )
         self.n_steps += refined.n_passes
@@ -138,3 +147,34 @@ class _Untuned:
         transform = self._transform(table)
         full_pass = FullPass(self._model, self.settings.loss, table.rows, table.load)
         return theta - transform @ (transform.T @ full_pass(theta)[1])
+
+    def _needs_double(self, table: Conditioning, theta: torch.Tensor) -> bool:
+        """Whether the parts of a prediction are so much larger than what they leave that single precision loses it."""
+        sample = self.rows.X[:: max(1, len(self.rows.X) // SAMPLE_ROWS)]
+        parts = sample.abs().amax(0).to(theta) @ theta[: table.n_features].abs()
+        return bool((parts > LARGE_PARTS * table.y_scale).any())
+
+    def _explain_descent(self, batches: MiniBatches, rate: float, *, good: bool) -> None:
+        self.plan["batch_size"] = (batches.batch_size, "rows a step: many beside the directions, few beside the table")
+        self.plan["learning_rate"] = (rate, "in the conditioned variables: m / (b + (m - 1) e) for m rows a step")
+        self.plan["average"] = (bool(self.settings.average), "of the weights after the second half of the steps")
+        outcome = "drawn at random" if good else "drawn at random, but the steps diverged and were discarded"
+        self.plan["descent_rows"] = (batches.n_rows, outcome)
+
+    def _explain(self, table: Conditioning, refined: Refined) -> None:
+        sketch = SKETCHES[table.sketch].format(n=len(table.rows))
+        self.plan["conditioning"] = (
+            self.method,
+            f"directions {sketch}" if self.method == "whiten" else f"scale {sketch}",
+        )
+        self.plan["condition_number"] = (table.condition, "of the centred and scaled columns, estimated")
+        self.plan["rank"] = (table.rank, f"independent columns of {table.n_features}")
+        dtype = str(table.rows.y.dtype).removeprefix("torch.")
+        wider = table.rows.y.dtype != self.rows.X.dtype
+        self.plan["dtype"] = (dtype, "wider than the data, for accuracy" if wider else "that of the data")
+        shifted = table.sketch == "table" or "shift" in table.load
+        where = (
+            "once" if table.sketch == "table" else "as they are read: some lie far from zero, or need more precision"
+        )
+        self.plan["centring"] = (shifted, f"columns are centred {where}" if shifted else "done in the algebra")
+        self.plan["full_passes"] = (refined.n_passes, "conjugate gradients, from the true residual each time")
