@@ -57,7 +57,7 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     tol : float, "auto" or None, default="auto"
         In textbook mode, training stops when for `n_iter_no_change` epochs the loss has not fallen by `tol` below
         the best so far; "auto" and None run exactly `max_iter` epochs. In untuned mode, training has converged when
-        `optimality_gap_` is at most `tol`; "auto" is 1e-18 for float64 and 1e-10 for float32 data.
+        `optimality_gap_` is at most `tol`; "auto" is 1e-20 for float64 and 1e-10 for float32 data.
     n_iter_no_change : int, default=5
         Patience, in epochs, before `tol` stops training in textbook mode.
     shuffle : bool, default=True

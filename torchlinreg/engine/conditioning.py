@@ -16,6 +16,8 @@ from torchlinreg.engine.batches import Rows
 
 EXACT_ELEMENTS = 2**20  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
+SHORT_ELEMENTS = 2**27  # the same for a table that has few rows for its columns
+SHORT_OPERATIONS = 2**38
 WHITEN_FEATURES = 4096  # beyond, a factorisation costs more than the passes that it saves
 SKETCH_ROWS = 2**15  # rows of a sketch at most, and
 SKETCH_OPERATIONS = 2**29  # multiplications that factorising it may take,
@@ -30,6 +32,55 @@ EPS = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
+class Transform:
+    """A linear change of variables, ``theta = T v``, and its transpose.
+
+    Attributes
+    ----------
+    weights : torch.Tensor of shape (n_features, n_directions) or (n_features,)
+        The part of T that makes weights, which may be diagonal.
+    offset : torch.Tensor of shape (n_features,) or None
+        Mean of the features. With an intercept, v has a last row for the mean prediction.
+    """
+
+    weights: torch.Tensor
+    offset: torch.Tensor | None
+
+    @property
+    def rank(self) -> int:
+        """Directions, without that of the intercept."""
+        return self.weights.shape[-1]
+
+    @property
+    def n_directions(self) -> int:
+        """Rows of v."""
+        return self.rank + (self.offset is not None)
+
+    def __call__(self, v: torch.Tensor) -> torch.Tensor:
+        """Return T v, for v of shape (n_directions, n_columns)."""
+        weights = self._times(self.weights, v[: self.rank])
+        if self.offset is None:
+            return weights
+        return torch.cat([weights, v[self.rank :] - self.offset[None] @ weights])
+
+    def pull_back(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return Tᵀ gradient, the gradient in v, for a gradient of shape (n_theta, n_columns)."""
+        if self.offset is None:
+            return self._times(self.weights.T, gradient)
+        of_weights, of_intercept = gradient[:-1], gradient[-1:]
+        centred = of_weights - self.offset[:, None] @ of_intercept
+        return torch.cat([self._times(self.weights.T, centred), of_intercept])
+
+    def to(self, dtype: torch.dtype) -> "Transform":
+        """Return T in another precision."""
+        return Transform(self.weights.to(dtype), None if self.offset is None else self.offset.to(dtype))
+
+    @staticmethod
+    def _times(weights: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return weights @ v if weights.ndim == 2 else weights[:, None] * v
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """A table as the engine wants it, a change of variables in which its loss is round, and the way back.
 
@@ -39,10 +90,8 @@ class Conditioning:
         Features (X - shift) / scale, targets (y - y_shift) / y_scale.
     shift, scale : torch.Tensor of shape (n_features,), float64
     y_shift, y_scale : torch.Tensor of shape (n_columns,), float64
-    transform : torch.Tensor of shape (n_theta, n_directions), float64
-        Theta, the weights with the intercept as a last row, is ``transform @ v``.
-    rank : int
-        Independent columns that the sketch has.
+    transform : Transform
+        Theta, the weights with the intercept as a last row, is ``transform(v)``. In float64.
     condition : float
         Estimated condition number of the centred and scaled columns, as far as they are independent.
     sketch : {"table", "sample", "fold"}
@@ -58,8 +107,7 @@ class Conditioning:
     scale: torch.Tensor
     y_shift: torch.Tensor
     y_scale: torch.Tensor
-    transform: torch.Tensor
-    rank: int
+    transform: Transform
     condition: float
     sketch: str
     heaviness: float = 0.0
@@ -73,13 +121,15 @@ class Conditioning:
     @property
     def excess(self) -> float:
         """Largest curvature that a sketch of this size leaves, where one is meant (Marchenko & Pastur)."""
+        if self.sketch == "table":
+            return 1.0
         return (1.0 + (self.n_features / sketch_rows(*self.rows.X.shape)) ** 0.5) ** 2
 
     def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
         """Of all weights that predict the same, return those of the smallest norm in the units of the data."""
         n_features = self.n_features
         rescale = self.scale[:, None]
-        basis = torch.linalg.qr(rescale * self.transform[:n_features, : self.rank])[0]
+        basis = torch.linalg.qr(rescale * self.transform.weights)[0]
         theta = theta.clone()
         theta[:n_features] = rescale * (basis @ (basis.T @ (theta[:n_features] / rescale)))
         return theta
@@ -104,17 +154,19 @@ class Conditioning:
 
 
 def is_exact(n_rows: int, n_features: int) -> bool:
-    """Whether the table can be its own sketch."""
-    operations = n_rows * n_features * min(n_rows, n_features)
-    affordable = n_rows * n_features <= EXACT_ELEMENTS and operations <= EXACT_OPERATIONS
-    too_short = n_rows <= 2 * SKETCH_ROWS_PER_FEATURE * n_features and n_features <= WHITEN_FEATURES
-    return affordable or too_short or n_rows == 1
+    """Whether the table is to be its own sketch: where that is fast, or where it is too short for another."""
+    size = n_rows * n_features
+    operations = size * min(n_rows, n_features)
+    if n_rows > 2 * SKETCH_ROWS_PER_FEATURE * n_features:
+        return size <= EXACT_ELEMENTS and operations <= EXACT_OPERATIONS
+    return n_rows == 1 or (size <= SHORT_ELEMENTS and operations <= SHORT_OPERATIONS)
 
 
 def sketch_rows(n_rows: int, n_features: int) -> int:
     """Rows of a sketch."""
     affordable = min(SKETCH_ROWS, SKETCH_OPERATIONS // n_features**2)
-    return min(n_rows // 2, max(SKETCH_ROWS_PER_FEATURE * n_features, affordable))
+    wanted = SKETCH_ROWS_PER_FEATURE * n_features if n_features <= WHITEN_FEATURES else SAMPLE_ROWS
+    return min(n_rows // 2, max(wanted, affordable))
 
 
 def choose_method(method: str | None, n_rows: int, n_features: int) -> str | None:
@@ -140,12 +192,10 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
     y, y_shift, y_scale = _standardise(rows.y.double(), weight, centre=fit_intercept)
     sketch = X if weight is None else X * weight.sqrt()
     if method == "whiten":
-        transform, cond = whiten(sketch)
+        directions, cond = whiten(sketch)
     else:
-        transform, cond = stretch(sketch, scale if method is None else torch.ones_like(scale)), 1.0
-    rank = transform.shape[1]
-    if fit_intercept:
-        transform = torch.block_diag(transform, transform.new_ones(1, 1))
+        directions, cond = stretch(sketch, scale if method is None else torch.ones_like(scale)), 1.0
+    transform = Transform(directions, torch.zeros_like(shift) if fit_intercept else None)
     return Conditioning(
         Rows(X, y, weight),
         shift,
@@ -153,10 +203,9 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
         y_shift,
         y_scale,
         transform,
-        rank,
-        cond,
-        "table",
-        heaviness=rank + fit_intercept,
+        condition=cond,
+        sketch="table",
+        heaviness=float(transform.n_directions),
     )
 
 
@@ -190,18 +239,14 @@ def condition_by_sketch(
     draw = _sample if kind == "sample" else _fold
     offset, sketch = draw(sample if kind == "sample" else rows, shift, fit_intercept, generator)
     if method == "whiten":
-        transform, cond = whiten(sketch, quickly=True)
+        directions, cond = whiten(sketch, quickly=True)
     else:
-        transform, cond = (
-            stretch(sketch, 1.0 / root_mean_square(sketch, None) if method else torch.ones_like(shift)),
-            1.0,
-        )
-    rank = transform.shape[1]
-    norms = ((sample.X[:SAMPLE_ROWS] - (shift + offset)) @ transform).square_().sum(1)
-    heaviness = (norms.square().sum() / norms.sum()).item() + fit_intercept
-    if fit_intercept:
-        transform = torch.block_diag(transform, transform.new_ones(1, 1))
-        transform[n_features] -= offset @ transform[:n_features]
+        size = torch.ones_like(shift) if method is None else 1.0 / root_mean_square(sketch, None)
+        directions, cond = stretch(sketch, size), 1.0
+    transform = Transform(directions, offset if fit_intercept else None)
+    some = sample.X[:SAMPLE_ROWS] - shift
+    some = torch.cat([some, some.new_ones(len(some), 1)], dim=1) if fit_intercept else some
+    norms = transform.pull_back(some.T).square_().sum(0)
     dtype = torch.float64 if cond > SINGLE_CONDITION else rows.X.dtype
     load = {"shift": shift.to(dtype)} if shift.any() or dtype != rows.X.dtype else {}
     weight = None if rows.weight is None else rows.weight.to(dtype)
@@ -212,10 +257,9 @@ def condition_by_sketch(
         y_shift,
         y_scale,
         transform,
-        rank,
-        cond,
-        kind,
-        heaviness=heaviness,
+        condition=cond,
+        sketch=kind,
+        heaviness=(norms.square().sum() / norms.sum()).item(),
         load=load,
     )
 
@@ -306,8 +350,8 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
 
 
 def stretch(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """Return the diagonal transform `size`, brought down until no direction is curved more than one."""
-    return torch.diag(size / max(top_eigenvalue(sketch * size), EPS) ** 0.5)
+    """Return the diagonal `size`, brought down until no direction is curved more than one."""
+    return size / max(top_eigenvalue(sketch * size), EPS) ** 0.5
 
 
 def top_eigenvalue(table: torch.Tensor, weight: torch.Tensor | None = None) -> float:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
+from torchlinreg.engine.conditioning import Transform
 from torchlinreg.engine.models import Model
 
 
@@ -44,16 +45,16 @@ class Preconditioned:
     ----------
     optimizer : Optimizer
     model : Model
-    transform : torch.Tensor of shape (n_theta, n_directions)
+    transform : Transform
         T, in the precision of the model.
     """
 
-    def __init__(self, optimizer: Optimizer, model: Model, transform: torch.Tensor):
+    def __init__(self, optimizer: Optimizer, model: Model, transform: Transform):
         self._optimizer, self._model, self._transform = optimizer, model, transform
 
     def step(self) -> None:
         """Take one step."""
-        self._model.replace_gradient(self._transform @ (self._transform.T @ self._model.gradient()))
+        self._model.replace_gradient(self._transform(self._transform.pull_back(self._model.gradient())))
         self._optimizer.step()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
+from torchlinreg.engine.conditioning import Transform
 from torchlinreg.engine.losses import Loss, total
 
 PASS_ELEMENTS = 2**20  # features in a chunk of a full pass, which both its products should find in the cache
@@ -47,19 +48,20 @@ class FullPass:
 
 @dataclass
 class Refined:
-    """Where the refinement stopped, and the largest squared gradient norm of a column there."""
+    """Where the refinement stopped, and the largest excess loss of a column there, in units of half the curvature."""
 
     theta: torch.Tensor
-    squared_gradient: float
+    excess: float
     n_passes: int
     is_slow: bool
 
 
 def refine(
     full_pass: FullPass,
-    transform: torch.Tensor,
+    transform: Transform,
     theta: torch.Tensor,
     *,
+    curvature: float,
     floor: float,
     max_iter: int,
     impatient: bool,
@@ -74,12 +76,15 @@ def refine(
     Parameters
     ----------
     full_pass : FullPass
-    transform : torch.Tensor of shape (n_theta, n_directions)
-        Steps in theta are ``transform @ v``, scaled so that the loss has a curvature of about one in every v.
+    transform : Transform
+        Steps in theta are ``transform(v)``.
     theta : torch.Tensor of shape (n_theta, n_columns)
         The start.
+    curvature : float
+        About that of the loss in every direction of v.
     floor : float
-        Squared gradient norm (twice the excess loss) at which a column is done.
+        Squared norm of the remaining way in v at which a column is done: its excess loss, in units of half the
+        curvature.
     max_iter : int
         Passes at most.
     impatient : bool
@@ -92,11 +97,11 @@ def refine(
     """
 
     def measure(v: torch.Tensor) -> torch.Tensor:
-        value, gradient = full_pass(theta + transform @ v)
+        value, gradient = full_pass(theta + transform(v))
         after_pass(value)
-        return transform.T @ gradient
+        return transform.pull_back(gradient) / curvature
 
-    v = theta.new_zeros(transform.shape[1], theta.shape[1])
+    v = theta.new_zeros(transform.n_directions, theta.shape[1])
     gradient = measure(v)
     size = gradient.square().sum(0)
     first, best = size, size
@@ -106,16 +111,16 @@ def refine(
         trial = measure(v + length * direction)
         n_passes += 1
         change = (trial - gradient) / length
-        curvature = (direction * change).sum(0)
-        usable = curvature > 0
-        exact = torch.where(usable, -(gradient * direction).sum(0) / curvature, 0.0)
+        bend = (direction * change).sum(0)
+        usable = bend > 0
+        exact = torch.where(usable, -(gradient * direction).sum(0) / bend, 0.0)
         gradient = trial + (exact - length) * change
         v = v + exact * direction
-        turn = torch.where(usable, (gradient * change).sum(0) / curvature, 0.0)
+        turn = torch.where(usable, (gradient * change).sum(0) / bend, 0.0)
         direction, length = turn * direction - gradient, torch.where(exact > 0, exact, 1.0)
         size = gradient.square().sum(0)
         stale = 0 if (size < best / 2).any() else stale + 1
         best = torch.minimum(best, size)
         if impatient and n_passes > PATIENCE and (size > first * SLOW ** (n_passes - 1)).all():
             break
-    return Refined(theta + transform @ v, size.max().item(), n_passes, is_slow=bool(best.max() > floor))
+    return Refined(theta + transform(v), size.max().item(), n_passes, is_slow=bool(best.max() > floor))

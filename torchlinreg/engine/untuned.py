@@ -17,10 +17,11 @@ from torchlinreg.engine.optimizers import SGD, Averaged, Preconditioned
 from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
 
-AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-18}
+AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-20}
 FLOOR = 1e-24  # squared relative error below which nothing is left to gain in float64
 SAMPLE_ROWS = 1000
 DIVERGED = 100.0  # mean loss of the descent, in units of that of zero weights
+WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
 LARGE_PARTS = 100.0  # times the spread of the targets
 
 SKETCHES = {
@@ -50,23 +51,24 @@ class _Untuned:
         self.rows, self.settings = rows, settings
         self.method = choose_method(settings.conditioning, *rows.X.shape)
         self.tol = AUTO_TOL[rows.X.dtype] if settings.tol in ("auto", None) else settings.tol
+        self.limit = max(2, settings.max_iter)  # a step means nothing without a look at where it led
         self.curve: list[float] = []
         self.n_steps = 0
         self.plan = {"backend": (settings.backend, "as asked, or the fastest that can do what is asked")}
 
     def fit(self) -> Fit:
         table = self._table("table" if is_exact(*self.rows.X.shape) else "sample")
-        theta = table.transform.new_zeros(len(table.transform), self.rows.y.shape[1])
-        if self._trusted(table):
-            theta = self._descend(table, theta)
-            refined = self._refine(table, theta)
-        if not self._trusted(table) or (table.sketch == "sample" and refined.is_slow):
+        theta = table.shift.new_zeros(table.n_features + self.settings.fit_intercept, self.rows.y.shape[1])
+        slow = not self._trusted(table)
+        if not slow:
+            refined = self._refine(table, self._descend(table, theta))
+            theta, slow = refined.theta, table.sketch == "sample" and refined.is_slow
+        if slow:
             table = self._table("fold")
             refined = self._refine(table, theta)
         theta = refined.theta
-        if table.rank < table.n_features:
+        if table.transform.rank < table.n_features:
             theta = self._least_norm(table, theta)
-        gap = refined.squared_gradient / self.settings.loss.curvature
         reachable = (8 * torch.finfo(table.rows.y.dtype).eps * table.condition) ** 2
         self._explain(table, refined)
         theta = table.unwind(theta, fit_intercept=self.settings.fit_intercept)
@@ -74,8 +76,8 @@ class _Untuned:
             theta,
             self.n_steps,
             self.curve,
-            converged=gap <= max(self.tol, reachable),
-            optimality_gap=gap,
+            converged=refined.excess <= max(self.tol, reachable),
+            optimality_gap=refined.excess,
             needs_double=self._needs_double(table, theta),
             plan=self.plan,
         )
@@ -91,13 +93,10 @@ class _Untuned:
 
     def _trusted(self, table: Conditioning) -> bool:
         """Whether to go by this table: a sample of lower rank than the columns may just have missed something."""
-        return table.sketch != "sample" or table.rank == table.n_features
+        return table.sketch != "sample" or table.transform.rank == table.n_features
 
     def _model(self, theta: torch.Tensor):
         return MODELS[self.settings.backend](theta, fit_intercept=self.settings.fit_intercept)
-
-    def _transform(self, table: Conditioning) -> torch.Tensor:
-        return table.transform / self.settings.loss.curvature**0.5
 
     def _note(self, column_losses: torch.Tensor, table: Conditioning) -> None:
         self.curve.append((column_losses * table.y_scale.square()).sum().item())
@@ -117,7 +116,8 @@ class _Untuned:
         batches = MiniBatches(table.rows, batch_size, generator, n_draws=n_draws, **table.load)
         dtype = table.rows.y.dtype
         model = self._model(theta.to(dtype))
-        optimizer = Preconditioned(SGD(model.parameters, rate), model, self._transform(table).to(dtype))
+        sgd = SGD(model.parameters, rate / self.settings.loss.curvature)
+        optimizer = Preconditioned(sgd, model, table.transform.to(dtype))
         if self.settings.average:
             optimizer = Averaged(optimizer, model, burn_in=batches.steps_per_epoch // 2)
         losses = train_epoch(model, self.settings.loss, optimizer, batches)
@@ -129,24 +129,31 @@ class _Untuned:
         return found.double() if good else theta
 
     def _refine(self, table: Conditioning, theta: torch.Tensor) -> Refined:
-        refined = refine(
-            FullPass(self._model, self.settings.loss, table.rows, table.load),
-            self._transform(table),
-            theta,
-            floor=FLOOR if table.sketch == "table" else self.tol * self.settings.loss.curvature,
-            max_iter=max(1, self.settings.max_iter - len(self.curve)),
-            impatient=table.sketch == "sample" and self.method == "whiten",
-            after_pass=lambda losses: self._note(losses, table),
-        )
-        self.n_steps += refined.n_passes
+        """Go on from theta, and again from where that got stuck in rounding, as long as it helps."""
+        refined = Refined(theta, float("inf"), 0, is_slow=True)
+        before = float("inf")
+        while refined.excess > self.tol and refined.excess <= before / WORTHWHILE and len(self.curve) < self.limit:
+            before = refined.excess
+            refined = refine(
+                FullPass(self._model, self.settings.loss, table.rows, table.load),
+                table.transform,
+                refined.theta,
+                curvature=self.settings.loss.curvature,
+                floor=FLOOR if table.sketch == "table" else self.tol,
+                max_iter=self.limit - len(self.curve),
+                impatient=table.sketch == "sample" and self.method == "whiten",
+                after_pass=lambda losses: self._note(losses, table),
+            )
+            self.n_steps += refined.n_passes
+            if table.sketch == "sample" and refined.is_slow:
+                break
         return refined
 
     def _least_norm(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
         """Of the many answers choose the smallest, and mend what rounding the change cost the predictions."""
         theta = table.minimum_norm(theta)
-        transform = self._transform(table)
-        full_pass = FullPass(self._model, self.settings.loss, table.rows, table.load)
-        return theta - transform @ (transform.T @ full_pass(theta)[1])
+        gradient = FullPass(self._model, self.settings.loss, table.rows, table.load)(theta)[1]
+        return theta - table.transform(table.transform.pull_back(gradient)) / self.settings.loss.curvature
 
     def _needs_double(self, table: Conditioning, theta: torch.Tensor) -> bool:
         """Whether the parts of a prediction are so much larger than what they leave that single precision loses it."""
@@ -168,7 +175,7 @@ class _Untuned:
             f"directions {sketch}" if self.method == "whiten" else f"scale {sketch}",
         )
         self.plan["condition_number"] = (table.condition, "of the centred and scaled columns, estimated")
-        self.plan["rank"] = (table.rank, f"independent columns of {table.n_features}")
+        self.plan["rank"] = (table.transform.rank, f"independent columns of {table.n_features}")
         dtype = str(table.rows.y.dtype).removeprefix("torch.")
         wider = table.rows.y.dtype != self.rows.X.dtype
         self.plan["dtype"] = (dtype, "wider than the data, for accuracy" if wider else "that of the data")
