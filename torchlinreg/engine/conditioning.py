@@ -58,7 +58,8 @@ class Transform:
 
     def __call__(self, v: torch.Tensor) -> torch.Tensor:
         """Return T v, for v of shape (n_directions, n_columns)."""
-        weights = self._times(self.weights, v[: self.rank])
+        steps = v[: self.rank]
+        weights = self.weights[:, None] * steps if self.weights.ndim == 1 else self.weights @ steps
         if self.offset is None:
             return weights
         return torch.cat([weights, v[self.rank :] - self.offset[None] @ weights])
@@ -66,18 +67,17 @@ class Transform:
     def pull_back(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return Tᵀ gradient, the gradient in v, for a gradient of shape (n_theta, n_columns)."""
         if self.offset is None:
-            return self._times(self.weights.T, gradient)
+            return self._back(gradient)
         of_weights, of_intercept = gradient[:-1], gradient[-1:]
         centred = of_weights - self.offset[:, None] @ of_intercept
-        return torch.cat([self._times(self.weights.T, centred), of_intercept])
+        return torch.cat([self._back(centred), of_intercept])
 
     def to(self, dtype: torch.dtype) -> "Transform":
         """Return T in another precision."""
         return Transform(self.weights.to(dtype), None if self.offset is None else self.offset.to(dtype))
 
-    @staticmethod
-    def _times(weights: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return weights @ v if weights.ndim == 2 else weights[:, None] * v
+    def _back(self, gradient: torch.Tensor) -> torch.Tensor:
+        return self.weights[:, None] * gradient if self.weights.ndim == 1 else self.weights.T @ gradient
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
         Nothing is centred without an intercept.
     """
     weight = None if rows.weight is None else rows.weight.double()
-    X, shift, scale = _standardise(rows.X.double(), weight, centre=fit_intercept)
+    X, shift, scale = _standardise(rows.X.double(), weight, centre=fit_intercept, coarse=True)
     y, y_shift, y_scale = _standardise(rows.y.double(), weight, centre=fit_intercept)
     sketch = X if weight is None else X * weight.sqrt()
     if method == "whiten":
@@ -376,11 +376,18 @@ def _invert(factor: torch.Tensor) -> tuple[torch.Tensor, float]:
     return inverse, (torch.linalg.matrix_norm(factor) * torch.linalg.matrix_norm(inverse)).item() / len(factor) ** 0.5
 
 
-def _standardise(table: torch.Tensor, weight: torch.Tensor | None, *, centre: bool) -> tuple[torch.Tensor, ...]:
-    """Return the columns with mean zero and mean square one, and the shift and scale that were taken off them."""
+def _standardise(
+    table: torch.Tensor, weight: torch.Tensor | None, *, centre: bool, coarse: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """Return the columns with mean zero and mean square one, and the shift and scale that were taken off them.
+
+    A coarse scale is the nearest power of two, dividing by which rounds nothing.
+    """
     shift = weighted_mean(table, weight) if centre else torch.zeros_like(table[0])
     table = table - shift
     scale = root_mean_square(table, weight)
+    if coarse:
+        scale = torch.exp2(torch.log2(scale).round())
     table /= scale
     if centre:
         # What rounding the first mean left is small, but the same in every row: it would pass for a direction
