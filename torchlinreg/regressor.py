@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torchlinreg.arrays import check_weight, check_X, check_X_y, to_tensor
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.descent import DivergedError
-from torchlinreg.engine.devices import DTYPES, resolve_device, resolve_dtype, stays_on_host
+from torchlinreg.engine.devices import DTYPES, full_precision, resolve_device, resolve_dtype, stays_on_host
 from torchlinreg.engine.fitting import Fit, Settings
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
@@ -254,13 +254,15 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         coef, intercept = self.coef_, self.intercept_
         wide = X
         if self._exact is not None and np.array_equal(np.atleast_2d(coef), self._exact[0].astype(coef.dtype)):
-            (coef, intercept), wide = self._exact, X.double() if isinstance(X, torch.Tensor) else X.astype(float)
-            if self.coef_.ndim == 1:
-                coef, intercept = coef[0], intercept[0]
-        if isinstance(X, torch.Tensor):
-            coef, intercept = (torch.as_tensor(part).to(wide) for part in (coef, intercept))
+            # Single precision would show, and coef_ is still what fit made it
+            coef = self._exact[0].reshape(self.coef_.shape)
+            intercept = self._exact[1].reshape(self.coef_.shape[:-1])
+            wide = X.double() if isinstance(X, torch.Tensor) else X.astype(np.float64)
+        if not isinstance(X, torch.Tensor):
+            return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
+        coef, intercept = (torch.as_tensor(part).to(wide) for part in (coef, intercept))
+        with full_precision():
             return (wide @ coef.T + intercept).to(X.dtype)
-        return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the coefficient of determination R², as :meth:`sklearn.base.RegressorMixin.score` does.

@@ -188,7 +188,7 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
         Nothing is centred without an intercept.
     """
     weight = None if rows.weight is None else rows.weight.double()
-    X, shift, scale = _standardise(rows.X.double(), weight, centre=fit_intercept, coarse=True)
+    X, shift, scale = _standardise(rows.X.to(rows.y.device).double(), weight, centre=fit_intercept, coarse=True)
     y, y_shift, y_scale = _standardise(rows.y.double(), weight, centre=fit_intercept)
     sketch = X if weight is None else X * weight.sqrt()
     if method == "whiten":
