@@ -7,7 +7,6 @@ A block comes cut into batches.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 
@@ -45,13 +44,17 @@ class Rows:
         return replace(self, X=torch.cat([self.X, self.X.new_ones(len(self), 1)], dim=1))
 
 
-class Batch(NamedTuple):
-    """The rows of one step, and the slot for what is predicted for them."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one step, the slot for what is predicted for them, and what is looked up in every step."""
 
     X: torch.Tensor
     y: torch.Tensor
     weight: torch.Tensor | None
     predicted: torch.Tensor
+    X_transposed: torch.Tensor
+    share: float
+    """Of each row in the mean over the batch."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Block:
         """Cut rows into batches of `batch_size`, the last one maybe shorter; nothing is copied."""
         parts = [rows.X.split(batch_size), rows.y.split(batch_size), predicted.split(batch_size)]
         weights = [None] * len(parts[0]) if rows.weight is None else rows.weight.split(batch_size)
-        return cls(rows, predicted, [Batch(X, y, w, p) for X, y, p, w in zip(*parts, weights, strict=True)])
+        batches = [Batch(X, y, w, p, X.t(), 1.0 / len(X)) for X, y, p, w in zip(*parts, weights, strict=True)]
+        return cls(rows, predicted, batches)
 
 
 class MiniBatches:

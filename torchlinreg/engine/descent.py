@@ -36,10 +36,10 @@ def train_epoch(model, loss, optimizer, batches) -> torch.Tensor:
     """
     epoch_loss = 0.0
     for block in batches:
-        for X, y, weight, predicted in block.batches:
-            prediction = model.predict(X, out=predicted)  # 1. predict
-            error = model.error(loss, prediction, y, weight)  # 2. compare with the targets
-            model.backward(X, error)  # 3. gradient
+        for batch in block.batches:
+            prediction = model.predict(batch)  # 1. predict
+            error = model.error(loss, prediction, batch)  # 2. compare with the targets
+            model.backward(batch, error)  # 3. gradient
             optimizer.step()  # 4. step
             model.zero_grad()  # 5. zero
         epoch_loss += total(loss, block.predicted, block.rows.y, block.rows.weight)

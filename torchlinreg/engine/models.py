@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from torchlinreg.engine.batches import Batch
 from torchlinreg.engine.losses import Loss
 
 
@@ -20,13 +21,13 @@ class Model(Protocol):
     parameters: list[torch.Tensor]
     """What an optimiser moves, in place."""
 
-    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Return predictions of shape (n_rows, n_columns), and leave them in `out` too."""
+    def predict(self, batch: Batch) -> torch.Tensor:
+        """Return predictions of shape (n_rows, n_columns), and leave them in ``batch.predicted`` too."""
 
-    def error(self, loss: Loss, prediction, y, weight) -> torch.Tensor:
+    def error(self, loss: Loss, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return what `backward` starts from."""
 
-    def backward(self, X: torch.Tensor, error: torch.Tensor) -> None:
+    def backward(self, batch: Batch, error: torch.Tensor) -> None:
         """Put the gradient into ``.grad`` of each parameter."""
 
     def zero_grad(self) -> None:
@@ -58,23 +59,23 @@ class AnalyticModel:
         self._weights, self._intercept = self._theta[:split], self._theta[split:]
         self._weights_grad, self._intercept_grad = self._theta.grad[:split], self._theta.grad[split:]
 
-    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def predict(self, batch: Batch) -> torch.Tensor:
         """Return X @ weights + intercept."""
         if self._separate:
-            return torch.addmm(self._intercept, X, self._weights, out=out)
-        return torch.mm(X, self._weights, out=out)
+            return torch.addmm(self._intercept, batch.X, self._weights, out=batch.predicted)
+        return torch.mm(batch.X, self._weights, out=batch.predicted)
 
-    def error(self, loss: Loss, prediction, y, weight) -> torch.Tensor:
+    def error(self, loss: Loss, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the weighted slope of the loss, row by row."""
-        slope = loss.slope(prediction, y)
-        return slope if weight is None else slope.mul_(weight)
+        slope = loss.slope(prediction, batch.y)
+        return slope if batch.weight is None else slope.mul_(batch.weight)
 
-    def backward(self, X: torch.Tensor, error: torch.Tensor) -> None:
+    def backward(self, batch: Batch, error: torch.Tensor) -> None:
         """Average slope times feature over the rows; the intercept's feature is one."""
         grad = self._weights_grad
-        torch.addmm(grad, X.t(), error, beta=0.0, alpha=1.0 / error.size(0), out=grad)
+        torch.addmm(grad, batch.X_transposed, error, beta=0.0, alpha=batch.share, out=grad)
         if self._separate:
-            torch.sum(error, 0, keepdim=True, out=self._intercept_grad).div_(error.size(0))
+            torch.sum(error, 0, keepdim=True, out=self._intercept_grad).mul_(batch.share)
 
     def zero_grad(self) -> None:
         """Do nothing: `backward` overwrites the gradient."""
@@ -101,20 +102,20 @@ class AutogradModel:
         self.b = theta[split].clone().requires_grad_() if fit_intercept else None
         self.parameters = [self.w, self.b] if fit_intercept else [self.w]
 
-    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def predict(self, batch: Batch) -> torch.Tensor:
         """Return X @ w + b."""
         with torch.enable_grad():
-            prediction = X @ self.w if self.b is None else X @ self.w + self.b
-        out.copy_(prediction)
+            prediction = batch.X @ self.w if self.b is None else batch.X @ self.w + self.b
+        batch.predicted.copy_(prediction)
         return prediction
 
-    def error(self, loss: Loss, prediction, y, weight) -> torch.Tensor:
+    def error(self, loss: Loss, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the loss of the batch: a mean over its rows, a sum over its columns."""
         with torch.enable_grad():
-            value = loss.value(prediction, y)
-            return (value if weight is None else value * weight).sum() / len(y)
+            value = loss.value(prediction, batch.y)
+            return (value if batch.weight is None else value * batch.weight).sum() * batch.share
 
-    def backward(self, X: torch.Tensor, error: torch.Tensor) -> None:
+    def backward(self, batch: Batch, error: torch.Tensor) -> None:
         """Let autograd walk back from the loss."""
         error.backward()
 
@@ -158,11 +159,11 @@ class LinearModel:
             if fit_intercept:
                 self.module.bias.copy_(theta[n_features])
 
-    def predict(self, X: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def predict(self, batch: Batch) -> torch.Tensor:
         """Call the module."""
         with torch.enable_grad():
-            prediction = self.module(X)
-        out.copy_(prediction)
+            prediction = self.module(batch.X)
+        batch.predicted.copy_(prediction)
         return prediction
 
     error = AutogradModel.error

@@ -36,11 +36,11 @@ class FullPass:
         model = self._make_model(theta.to(self._rows.y.dtype))
         gradient, value = torch.zeros_like(theta), theta.new_zeros(theta.shape[1])
         for block in self._batches:
-            for X, y, weight, predicted in block.batches:
-                prediction = model.predict(X, out=predicted)
-                error = model.error(self._loss, prediction, y, weight)
-                model.backward(X, error)
-                gradient.add_(model.gradient(), alpha=y.size(0))
+            for batch in block.batches:
+                prediction = model.predict(batch)
+                error = model.error(self._loss, prediction, batch)
+                model.backward(batch, error)
+                gradient.add_(model.gradient(), alpha=len(batch.y))
                 model.zero_grad()
             value += total(self._loss, block.predicted, block.rows.y, block.rows.weight)
         return value / len(self._rows), gradient / len(self._rows)
