@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME ...] [--write]``: run benchmarks and print Markdown tables."""
+"""``python -m benchmarks [NAME ...] [--quick | --write]``: run benchmarks and print Markdown tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import textbook
+from benchmarks import memory, passes, textbook, untuned
 
-# name on the command line -> (title, function that runs it and returns Markdown)
-BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
-    "textbook": ("Textbook mini-batch SGD", textbook.report),
+# name on the command line -> (title, function that is told whether to be quick, runs it and returns Markdown)
+BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
+    "textbook": ("Textbook mini-batch SGD", lambda quick: textbook.report()),  # is quick anyway
+    "untuned": ("Least squares without tuning", lambda quick: untuned.report(quick=quick)),
+    "passes": ("The cost of a pass, and how a fit's time grows", lambda quick: passes.report(quick=quick)),
+    "memory": ("Memory", lambda quick: memory.report(quick=quick)),
 }
 PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")
 PERFORMANCE_PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -65,7 +68,9 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"which to run: {', '.join(BENCHMARKS)} (default: all)"
     )
-    parser.add_argument("--write", action="store_true", help="write the results into docs/performance.md as well")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--quick", action="store_true", help="small tables: to see that it runs, not to learn from it")
+    output.add_argument("--write", action="store_true", help="write the results into docs/performance.md as well")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(BENCHMARKS))
     if unknown:
@@ -73,7 +78,7 @@ def main() -> None:
     sections = {}
     for name in arguments.names or BENCHMARKS:
         title, report = BENCHMARKS[name]
-        sections[title] = f"{machine()}\n\n{report()}"
+        sections[title] = f"{machine()}\n\n{report(arguments.quick)}"
         print(f"## {title}\n\n{sections[title]}\n", flush=True)
     if arguments.write:
         write(sections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ class Timings:
     Parameters
     ----------
     seconds : mapping of str to sequence of float
-        Wall-clock seconds; entry ``i`` of every list comes from round ``i``.
+        Wall-clock seconds; entry ``i`` of every list comes from round ``i``, unless the list has a single entry:
+        that contender was too slow for more than one run.
     """
 
     seconds: Mapping[str, Sequence[float]]
@@ -27,17 +29,29 @@ class Timings:
         """Median seconds of one contender."""
         return statistics.median(self.seconds[name])
 
+    def n_runs(self, name: str) -> int:
+        """Count the timed runs of one contender."""
+        return len(self.seconds[name])
+
     def ratio(self, slow: str, fast: str) -> float:
         """How many times longer `slow` takes than `fast`: the median of each round's own ratio.
 
         Both runs of a round see the same state of the machine, so a busy spell moves single ratios and not
-        their median, where it could move one of two separate medians.
+        their median, where it could move one of two separate medians. Those it is, where one of the two ran once only.
         """
+        if self.n_runs(slow) != self.n_runs(fast):
+            return self.median(slow) / self.median(fast)
         pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
         return statistics.median(slower / faster for slower, faster in pairs)
 
 
-def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int = 7, warm_up: int = 1) -> Timings:
+def alternate(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 7,
+    warm_up: int = 1,
+    patience: Mapping[str, float] | None = None,
+) -> Timings:
     """Run every contender once a round, in turn, and time each run.
 
     Parameters
@@ -47,7 +61,9 @@ def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int = 7
     rounds : int, default=7
         Timed runs of each contender.
     warm_up : int, default=1
-        Untimed runs of each contender beforehand: imports, caches, thread pools.
+        Runs of each contender beforehand that do not count: imports, caches, thread pools.
+    patience : mapping of str to float, optional
+        Seconds by name. A contender whose warm-up takes longer is not run again, and that one run counts.
 
     Returns
     -------
@@ -61,14 +77,29 @@ def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int = 7
     """
     if rounds < FEWEST_ROUNDS:
         raise ValueError(f"rounds={rounds} is too few for a median; use at least {FEWEST_ROUNDS}.")
-    for run in contenders.values():
-        for _ in range(warm_up):
-            run()
+    gc.collect()
+    gc.freeze()  # else clearing up before each run would search all that was ever imported
+    try:
+        return Timings(_rounds(contenders, rounds, warm_up, patience or {}))
+    finally:
+        gc.unfreeze()
+
+
+def _rounds(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int, patience: Mapping[str, float]
+) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for name, run in contenders.items():
+        for _ in range(warm_up):
+            took = _time(run)
+            if took > patience.get(name, math.inf):
+                seconds[name] = [took]
+                break
+    quick = [name for name in contenders if not seconds[name]]
     for _ in range(rounds):
-        for name, run in contenders.items():
-            seconds[name].append(_time(run))
-    return Timings(seconds)
+        for name in quick:
+            seconds[name].append(_time(contenders[name]))
+    return seconds
 
 
 def _time(run: Callable[[], object]) -> float:

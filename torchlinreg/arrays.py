@@ -21,24 +21,18 @@ def check_X_y(estimator, X, y):
     y : ndarray or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
     """
     if not isinstance(X, torch.Tensor):
-        y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
+        y = to_numpy(y, "y") if isinstance(y, torch.Tensor) else y
         X, y = validate_data(
             estimator, X, y, dtype=FLOATS, order="C", multi_output=True, y_numeric=True, ensure_all_finite=False
         )
         # torch sums with all cores, and only a sum that is not finite is worth a closer look
         if not to_tensor(X).sum().isfinite():
             assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
-        return X, y
+        return X, np.ascontiguousarray(y, dtype=y.dtype if y.dtype in FLOATS else np.float64)
     if y is None:
         raise ValueError(f"This {type(estimator).__name__} estimator requires y to be passed, but y is None.")
     X = _check_tensor(estimator, X)
-    y = torch.as_tensor(np.asarray(y) if not isinstance(y, torch.Tensor) else y).detach().to(X.device)
-    if y.ndim not in (1, 2):
-        raise ValueError(f"y should be a 1d or 2d tensor, got shape {tuple(y.shape)} instead.")
-    if len(y) != len(X):
-        raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(X)}, {len(y)}]")
-    y = y if y.is_floating_point() else y.to(X.dtype)
-    _refuse_non_finite(y, "y")
+    y = _check_target(y if isinstance(y, torch.Tensor) else to_tensor(np.array(y)), X)
     vars(estimator).pop("feature_names_in_", None)  # of an earlier fit on a data frame
     estimator.n_features_in_ = X.shape[1]
     return X, y
@@ -68,7 +62,7 @@ def check_weight(sample_weight, X) -> np.ndarray | None:
     if sample_weight is None:
         return None
     if isinstance(sample_weight, torch.Tensor):
-        sample_weight = sample_weight.detach().cpu().numpy()
+        sample_weight = to_numpy(sample_weight, "sample_weight")
     rows = np.empty((len(X), 0))
     weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
     largest = weight.max()
@@ -76,6 +70,18 @@ def check_weight(sample_weight, X) -> np.ndarray | None:
         raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
     weight = weight / largest  # before the mean, which could overflow
     return weight / weight.mean()
+
+
+def to_numpy(tensor: torch.Tensor, name: str) -> np.ndarray:
+    """Return a tensor of the user's as an array, from wherever and however it is kept.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing that could be returned.
+    """
+    tensor = _check_kind(tensor, name).detach().cpu()
+    return (tensor.double() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def to_tensor(array) -> torch.Tensor:
@@ -100,8 +106,7 @@ class _Writeable:
 def _check_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
     """Apply scikit-learn's rules for X to a tensor, on its own device."""
     name = type(estimator).__name__
-    if X.layout != torch.strided:
-        raise ValueError(f"{name} takes dense tensors; got layout {X.layout}. Use X.to_dense().")
+    X = _check_kind(X, "X")
     if X.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {X.ndim}D array instead: a tensor of shape {tuple(X.shape)}. Reshape your data "
@@ -114,13 +119,34 @@ def _check_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
                 f"Found array with 0 {unit}(s) (shape={tuple(X.shape)}) while a minimum of 1 is required by {name} "
                 f"(axis {axis})."
             )
-    if X.is_complex():
-        raise ValueError(f"Complex data not supported by {name}.")
     X = X.detach()
     if X.dtype not in (torch.float32, torch.float64):
         X = X.float() if X.device.type == "mps" else X.double()
     _refuse_non_finite(X, "X")
     return X.contiguous()
+
+
+def _check_target(y: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
+    """Apply scikit-learn's rules for y to a tensor, and bring it to the features."""
+    y = _check_kind(y, "y").detach().to(X.device)
+    if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] == 0):
+        raise ValueError(f"y should be a 1d or 2d tensor with a column at least, got shape {tuple(y.shape)} instead.")
+    if len(y) != len(X):
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(X)}, {len(y)}]")
+    y = y if y.dtype in (torch.float32, torch.float64) else y.to(X.dtype)
+    _refuse_non_finite(y, "y")
+    return y
+
+
+def _check_kind(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """Refuse tensors that are not tables of real numbers."""
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} is a sparse tensor (layout {tensor.layout}); use {name}.to_dense().")
+    if tensor.is_complex():
+        raise ValueError(f"Complex data not supported: {name} has dtype {tensor.dtype}; use its real part.")
+    if tensor.device.type == "meta":
+        raise ValueError(f"{name} is on the device meta, which holds no numbers; pass a tensor that does.")
+    return tensor.resolve_neg()
 
 
 def _refuse_non_finite(tensor: torch.Tensor, name: str) -> None:

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from torchlinreg.arrays import check_weight, check_X, check_X_y, to_tensor
+from torchlinreg.arrays import check_weight, check_X, check_X_y, to_numpy, to_tensor
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.descent import DivergedError
 from torchlinreg.engine.devices import DTYPES, full_precision, resolve_device, resolve_dtype, stays_on_host
@@ -219,23 +219,27 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ConvergenceWarning
             If `max_iter` came before the criterion of `tol`.
         """
-        X, y = check_X_y(self, X, y)
-        rows = self._rows(X, y, check_weight(sample_weight, X))
-        settings = self._settings(rows)
-        theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init)
-        if self.learning_rate == "auto":
-            outcome = fit_untuned(rows, settings)
-        else:
-            try:
-                outcome = fit_textbook(rows, theta, settings)
-            except DivergedError as diverged:
-                raise ValueError(
-                    f"Training diverged in epoch {diverged.epoch}: learning_rate={self.learning_rate} is too large "
-                    f"for this data. {self._advise(rows, settings)}"
-                ) from None
-        self._store(outcome, rows, y.ndim)
+        # Whatever the caller has switched on, what is made here can take part in a graph
+        with torch.inference_mode(False), torch.no_grad():
+            X, y = check_X_y(self, X, y)
+            rows, dtype = self._rows(X, y, check_weight(sample_weight, X))
+            settings = self._settings(rows, dtype)
+            theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init)
+            outcome = self._train(rows, theta, settings)
+        self._store(outcome, rows, y.ndim, str(dtype).removeprefix("torch."))
         self._warn(outcome, rows, settings)
         return self
+
+    def _train(self, rows: Rows, theta: torch.Tensor, settings: Settings) -> Fit:
+        if self.learning_rate == "auto":
+            return fit_untuned(rows, settings)
+        try:
+            return fit_textbook(rows, theta.to(settings.dtype), settings)
+        except DivergedError as diverged:
+            raise ValueError(
+                f"Training diverged in epoch {diverged.epoch}: learning_rate={self.learning_rate} is too large "
+                f"for this data. {self._advise(rows, settings)}"
+            ) from None
 
     def predict(self, X):
         """Predict targets.
@@ -262,7 +266,7 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
         coef, intercept = (torch.as_tensor(part).to(wide) for part in (coef, intercept))
         with full_precision():
-            return (wide @ coef.T + intercept).to(X.dtype)
+            return (wide @ coef.t() + intercept).to(X.dtype)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the coefficient of determination R², as :meth:`sklearn.base.RegressorMixin.score` does.
@@ -273,10 +277,10 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         y : array-like, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
         sample_weight : array-like of shape (n_samples,), default=None
         """
-        if isinstance(X, torch.Tensor):
-            X = X.detach().cpu().numpy()
-        if isinstance(y, torch.Tensor):
-            y = y.detach().cpu().numpy()
+        X, y, sample_weight = (
+            to_numpy(given, name) if isinstance(given, torch.Tensor) else given
+            for name, given in {"X": X, "y": y, "sample_weight": sample_weight}.items()
+        )
         return super().score(X, y, sample_weight)
 
     @property
@@ -286,8 +290,8 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise AttributeError("plan_ is there after fit.")
         return Plan(self._plan)
 
-    def _rows(self, X, y, weight) -> Rows:
-        """Put the validated data on the device to train on."""
+    def _rows(self, X, y, weight) -> tuple[Rows, torch.dtype]:
+        """Put the validated data on the device to train on, and say in which precision."""
         X, y = to_tensor(X), to_tensor(y)
         device = resolve_device(self.device, X.device)
         if device.type == "mps" and self.learning_rate == "auto":
@@ -299,14 +303,13 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             device = torch.device("cpu")
         dtype = resolve_dtype(self.dtype, X.dtype, device)
         y = y.reshape(len(y), -1)
-        if self.learning_rate != "auto":
-            y = y.to(dtype)
+        if self.learning_rate != "auto":  # untuned mode centres first
+            X, y = X.to(dtype), y.to(dtype)
         if weight is not None:
             weight = torch.from_numpy(weight)[:, None].to(device, dtype)
-        X = X.to(dtype)
-        return Rows(X if stays_on_host(X, device) else X.to(device), y.to(device), weight)
+        return Rows(X if stays_on_host(X, device) else X.to(device), y.to(device), weight), dtype
 
-    def _settings(self, rows: Rows) -> Settings:
+    def _settings(self, rows: Rows, dtype: torch.dtype) -> Settings:
         if self.learning_rate == "auto" and (self.optimizer != "sgd" or self.optimizer_params):
             raise ValueError(
                 f"optimizer={self.optimizer!r} with optimizer_params={self.optimizer_params!r} needs a number for "
@@ -317,7 +320,7 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             seed = self.random_state
             if not isinstance(seed, Integral):
                 seed = check_random_state(seed).randint(2**31 - 1)
-            generator = torch.Generator().manual_seed(int(seed))
+            generator = torch.Generator("cpu").manual_seed(int(seed))
         return Settings(
             loss=LOSSES[self.loss](rows.y.shape[1]),
             fit_intercept=self.fit_intercept,
@@ -330,6 +333,7 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             max_iter=self.max_iter,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
+            dtype=dtype,
             conditioning=self.conditioning,
             average=self.average,
             generator=generator,
@@ -350,13 +354,13 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         theta[n_features:] = intercept.reshape(1, n_targets)
         return torch.from_numpy(theta).to(rows.X)
 
-    def _store(self, outcome: Fit, rows: Rows, y_ndim: int) -> None:
+    def _store(self, outcome: Fit, rows: Rows, y_ndim: int, dtype: str) -> None:
         theta = outcome.theta.to(device="cpu", dtype=torch.float64).numpy()
-        n_features, dtype = rows.X.shape[1], str(rows.X.dtype).removeprefix("torch.")
+        n_features = rows.X.shape[1]
         self._exact = None
         if dtype != "float64" and outcome.needs_double:
-            self._exact = (np.ascontiguousarray(theta[:n_features].T), theta[n_features:].sum(0))
-        coef = np.ascontiguousarray(theta[:n_features].T, dtype=dtype)
+            self._exact = (np.array(theta[:n_features].T, order="C"), theta[n_features:].sum(0))
+        coef = np.array(theta[:n_features].T, dtype=dtype, order="C")  # a copy: no memory of torch's stays behind
         intercept = theta[n_features].astype(dtype) if self.fit_intercept else 0.0
         self.coef_ = coef[0] if y_ndim == 1 else coef
         self.intercept_ = intercept[0] if self.fit_intercept and y_ndim == 1 else intercept
@@ -402,7 +406,7 @@ def _initial(name: str, given, shape: tuple[int, ...]) -> np.ndarray:
     """Check where training is to start."""
     if given is None:
         return np.zeros(shape)
-    given = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
+    given = to_numpy(given, name) if isinstance(given, torch.Tensor) else given
     try:
         start = np.asarray(given, dtype=float)
     except (TypeError, ValueError) as reason:

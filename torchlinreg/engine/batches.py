@@ -137,9 +137,9 @@ class MiniBatches:
             return None
         n_rows = len(self.rows)
         if self._draws:
-            order = torch.randint(n_rows, (self.n_rows,), generator=self.generator)
+            order = torch.randint(n_rows, (self.n_rows,), generator=self.generator, device="cpu")
         else:
-            order = torch.randperm(n_rows, generator=self.generator)
+            order = torch.randperm(n_rows, generator=self.generator, device="cpu")
         return order
 
     def _move(self, chosen: slice | torch.Tensor, n_rows: int) -> None:

@@ -92,6 +92,8 @@ class Conditioning:
     y_shift, y_scale : torch.Tensor of shape (n_columns,), float64
     transform : Transform
         Theta, the weights with the intercept as a last row, is ``transform(v)``. In float64.
+    span : torch.Tensor of shape (n_features, n_directions) or None
+        A basis of what rows are made of, if columns depend on each other.
     condition : float
         Estimated condition number of the centred and scaled columns, as far as they are independent.
     sketch : {"table", "sample", "fold"}
@@ -108,6 +110,7 @@ class Conditioning:
     y_shift: torch.Tensor
     y_scale: torch.Tensor
     transform: Transform
+    span: torch.Tensor | None
     condition: float
     sketch: str
     heaviness: float = 0.0
@@ -129,7 +132,7 @@ class Conditioning:
         """Of all weights that predict the same, return those of the smallest norm in the units of the data."""
         n_features = self.n_features
         rescale = self.scale[:, None]
-        basis = torch.linalg.qr(rescale * self.transform.weights)[0]
+        basis = torch.linalg.qr(rescale * self.span)[0]
         theta = theta.clone()
         theta[:n_features] = rescale * (basis @ (basis.T @ (theta[:n_features] / rescale)))
         return theta
@@ -192,9 +195,9 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
     y, y_shift, y_scale = _standardise(rows.y.double(), weight, centre=fit_intercept)
     sketch = X if weight is None else X * weight.sqrt()
     if method == "whiten":
-        directions, cond = whiten(sketch)
+        directions, span, cond = whiten(sketch)
     else:
-        directions, cond = stretch(sketch, scale if method is None else torch.ones_like(scale)), 1.0
+        directions, span, cond = stretch(sketch, scale if method is None else torch.ones_like(scale)), None, 1.0
     transform = Transform(directions, torch.zeros_like(shift) if fit_intercept else None)
     return Conditioning(
         Rows(X, y, weight),
@@ -203,6 +206,7 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
         y_shift,
         y_scale,
         transform,
+        span,
         condition=cond,
         sketch="table",
         heaviness=float(transform.n_directions),
@@ -210,7 +214,7 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
 
 
 def condition_by_sketch(
-    rows: Rows, method: str | None, kind: str, *, fit_intercept: bool, generator: torch.Generator
+    rows: Rows, method: str | None, kind: str, dtype: torch.dtype, *, fit_intercept: bool, generator: torch.Generator
 ) -> Conditioning:
     """Whiten a large table, approximately, without copying it.
 
@@ -221,6 +225,8 @@ def condition_by_sketch(
         As in `condition_exactly`.
     kind : {"sample", "fold"}
         What to sketch the table by.
+    dtype : torch.dtype
+        Precision to multiply in, if the condition number allows it.
     fit_intercept : bool
     generator : torch.Generator
         Draws the sample, or the signs.
@@ -231,7 +237,7 @@ def condition_by_sketch(
     y = y - y_shift
     y_scale = root_mean_square(y, rows.weight)
 
-    chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator)
+    chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator, device="cpu")
     sample = Rows(
         *(None if t is None else t.index_select(0, chosen.to(t.device)).to(y.device) for t in vars(rows).values())
     )
@@ -239,15 +245,15 @@ def condition_by_sketch(
     draw = _sample if kind == "sample" else _fold
     offset, sketch = draw(sample if kind == "sample" else rows, shift, fit_intercept, generator)
     if method == "whiten":
-        directions, cond = whiten(sketch, quickly=True)
+        directions, span, cond = whiten(sketch, quickly=True)
     else:
         size = torch.ones_like(shift) if method is None else 1.0 / root_mean_square(sketch, None)
-        directions, cond = stretch(sketch, size), 1.0
+        directions, span, cond = stretch(sketch, size), None, 1.0
     transform = Transform(directions, offset if fit_intercept else None)
     some = sample.X[:SAMPLE_ROWS] - shift
     some = torch.cat([some, some.new_ones(len(some), 1)], dim=1) if fit_intercept else some
     norms = transform.pull_back(some.T).square_().sum(0)
-    dtype = torch.float64 if cond > SINGLE_CONDITION else rows.X.dtype
+    dtype = torch.float64 if cond > SINGLE_CONDITION else dtype
     load = {"shift": shift.to(dtype)} if shift.any() or dtype != rows.X.dtype else {}
     weight = None if rows.weight is None else rows.weight.to(dtype)
     return Conditioning(
@@ -257,6 +263,7 @@ def condition_by_sketch(
         y_shift,
         y_scale,
         transform,
+        span,
         condition=cond,
         sketch=kind,
         heaviness=(norms.square().sum() / norms.sum()).item(),
@@ -294,7 +301,7 @@ def _fold(rows: Rows, shift: torch.Tensor, centre: bool, generator: torch.Genera
     for start in range(0, n_rows, size):
         X = rows.X[start : start + size].to(shift.device)
         X = torch.sub(X, shift, out=part[: len(X)])
-        sign = torch.randint(2, (len(X), 1), generator=generator).to(X).mul_(2).sub_(1)
+        sign = torch.randint(2, (len(X), 1), generator=generator, device="cpu").to(X).mul_(2).sub_(1)
         if rows.weight is None:
             total += X.sum(0)
         else:
@@ -308,7 +315,7 @@ def _fold(rows: Rows, shift: torch.Tensor, centre: bool, generator: torch.Genera
     return offset, sketch.mul_((size / n_rows) ** 0.5)
 
 
-def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor, float]:
+def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor, torch.Tensor | None, float]:
     """Find T of full column rank such that ``sketch @ T`` has orthogonal columns of mean square one.
 
     Columns are brought to one scale first. Singular values below float64's rounding of the largest are then taken for
@@ -324,6 +331,8 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
     Returns
     -------
     transform : torch.Tensor of shape (n_features, rank)
+    span : torch.Tensor of shape (n_features, rank) or None
+        A basis of the span of the rows, if that is not everything.
     condition : float
         Condition number of the scaled columns, as far as they are independent, or an upper bound of it.
     """
@@ -334,19 +343,19 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
         factor, failed = torch.linalg.cholesky_ex(products / scale.outer(scale), upper=True)
         inverse, bound = _invert(factor)
         if not failed and bound < QUICK_CONDITION:
-            return inverse / scale[:, None], bound
+            return inverse / scale[:, None], None, bound
     scale = root_mean_square(sketch, None)
     sketch = sketch / (scale * n_rows**0.5)
     if n_rows >= n_features:
         sketch = torch.linalg.qr(sketch, mode="r")[1]
         inverse, bound = _invert(sketch)
         if bound * EPS * max(n_rows, 64) < 1e-3:  # far from a doubtful rank; false for NaN
-            return inverse / scale[:, None], bound
+            return inverse / scale[:, None], None, bound
     _, singular, Vt = torch.linalg.svd(sketch, full_matrices=False)
     kept = singular > singular[0] * EPS * max(n_rows, n_features)
     singular, Vt = singular[kept], Vt[kept]
     spread = (singular[0] / singular[-1]).item() if len(singular) else 1.0
-    return Vt.T / singular / scale[:, None], spread
+    return Vt.T / singular / scale[:, None], Vt.T * scale[:, None], spread
 
 
 def stretch(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
@@ -356,8 +365,8 @@ def stretch(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
 
 def top_eigenvalue(table: torch.Tensor, weight: torch.Tensor | None = None) -> float:
     """Largest eigenvalue of the weighted second moment of the columns, by power iteration."""
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(table.shape[1], 1, generator=generator, dtype=table.dtype).to(table.device)
+    generator = torch.Generator("cpu").manual_seed(0)
+    direction = torch.randn(table.shape[1], 1, generator=generator, dtype=table.dtype, device="cpu").to(table.device)
     eigenvalue = 0.0
     for _ in range(POWER_ITERATIONS):
         direction = direction / torch.linalg.vector_norm(direction)
@@ -372,7 +381,9 @@ def top_eigenvalue(table: torch.Tensor, weight: torch.Tensor | None = None) -> f
 
 def _invert(factor: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Invert an upper triangle; also return a bound of its condition number."""
-    inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=True)
+    inverse = torch.linalg.solve_triangular(
+        factor, torch.eye(len(factor), dtype=factor.dtype, device=factor.device), upper=True
+    )
     return inverse, (torch.linalg.matrix_norm(factor) * torch.linalg.matrix_norm(inverse)).item() / len(factor) ** 0.5
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 
@@ -67,15 +68,27 @@ def stays_on_host(X: torch.Tensor, device: torch.device) -> bool:
     return X.nbytes > ROOM * free
 
 
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Switch off TF32 and bfloat16 shortcuts in float32 products, and restore the user's choice."""
-    found = torch.get_float32_matmul_precision()
-    if found == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(found)
+class _FullPrecision:
+    """Switch off TF32 and bfloat16 shortcuts in float32 products while anybody is inside, then restore them."""
+
+    def __init__(self):
+        self._lock, self._inside, self._found = Lock(), 0, "highest"
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                self._found = torch.get_float32_matmul_precision()
+                if self._found != "highest":
+                    torch.set_float32_matmul_precision("highest")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0 and self._found != "highest":
+                    torch.set_float32_matmul_precision(self._found)
+
+
+full_precision = _FullPrecision()  # a setting of the whole process: fits in several threads share the one switch

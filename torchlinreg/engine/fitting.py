@@ -26,6 +26,7 @@ class Settings:
     max_iter: int
     tol: float | str | None
     n_iter_no_change: int
+    dtype: torch.dtype
     conditioning: str | None
     average: bool | int | str
     generator: torch.Generator | None
@@ -71,6 +72,8 @@ def no_graph(settings: Settings, *, by_hand: bool) -> ExitStack:
     """Switch off what training does not need, whatever the caller has switched on: autograd and reduced precision."""
     stack = ExitStack()
     stack.enter_context(full_precision())
+    for kind in ("cpu", torch.accelerator.current_accelerator() or "cpu"):
+        stack.enter_context(torch.autocast(str(kind).split(":")[0], enabled=False))
     # Inference mode makes small steps cheaper still, where no graph is ever built
     stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
     stack.enter_context(torch.no_grad())

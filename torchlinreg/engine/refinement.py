@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -28,6 +29,7 @@ class FullPass:
 
     def __init__(self, make_model: Callable, loss: Loss, rows: Rows, load: dict):
         self._make_model, self._loss, self._rows = make_model, loss, rows
+        self.resolution = torch.finfo(rows.y.dtype).eps
         chunk = max(1, PASS_ELEMENTS // max(1, rows.X.shape[1]))
         self._batches = MiniBatches(rows, chunk, block_elements=PASS_ELEMENTS, **load)
 
@@ -101,10 +103,11 @@ def refine(
         after_pass(value)
         return transform.pull_back(gradient) / curvature
 
+    resolution, norm = full_pass.resolution, partial(torch.linalg.vector_norm, dim=0)
     v = theta.new_zeros(transform.n_directions, theta.shape[1])
     gradient = measure(v)
     size = gradient.square().sum(0)
-    first, best = size, size
+    first, best, noise = size, size, resolution * norm(gradient)
     direction, length = -gradient, torch.ones_like(size)
     n_passes, stale = 1, 0
     while best.max() > floor and n_passes < max_iter and stale < PATIENCE:
@@ -114,11 +117,13 @@ def refine(
         bend = (direction * change).sum(0)
         usable = bend > 0
         exact = torch.where(usable, -(gradient * direction).sum(0) / bend, 0.0)
-        gradient = trial + (exact - length) * change
+        reach = exact / length  # below or above one, the gradient there is an interpolation or an extrapolation
+        gradient = reach * trial + (1.0 - reach) * gradient
+        noise = reach.abs() * resolution * norm(trial) + (1.0 - reach).abs() * noise
         v = v + exact * direction
         turn = torch.where(usable, (gradient * change).sum(0) / bend, 0.0)
         direction, length = turn * direction - gradient, torch.where(exact > 0, exact, 1.0)
-        size = gradient.square().sum(0)
+        size = gradient.square().sum(0) + noise.square()
         stale = 0 if (size < best / 2).any() else stale + 1
         best = torch.minimum(best, size)
         if impatient and n_passes > PATIENCE and (size > first * SLOW ** (n_passes - 1)).all():

@@ -41,9 +41,9 @@ def fit_textbook(rows: Rows, theta: torch.Tensor, settings: Settings) -> Fit:
 def _condition(rows: Rows, settings: Settings) -> Conditioning:
     if is_exact(*rows.X.shape):
         return condition_exactly(rows, settings.conditioning, fit_intercept=settings.fit_intercept)
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator("cpu").manual_seed(settings.seed)
     return condition_by_sketch(
-        rows, settings.conditioning, "fold", fit_intercept=settings.fit_intercept, generator=generator
+        rows, settings.conditioning, "fold", settings.dtype, fit_intercept=settings.fit_intercept, generator=generator
     )
 
 

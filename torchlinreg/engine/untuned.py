@@ -12,6 +12,7 @@ from torchlinreg.engine.conditioning import (
 )
 from torchlinreg.engine.descent import train_epoch
 from torchlinreg.engine.fitting import Fit, Settings, no_graph
+from torchlinreg.engine.losses import total
 from torchlinreg.engine.models import MODELS
 from torchlinreg.engine.optimizers import SGD, Averaged, Preconditioned
 from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
@@ -20,7 +21,6 @@ from torchlinreg.engine.refinement import FullPass, Refined, refine
 AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-20}
 FLOOR = 1e-24  # squared relative error below which nothing is left to gain in float64
 SAMPLE_ROWS = 1000
-DIVERGED = 100.0  # mean loss of the descent, in units of that of zero weights
 WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
 LARGE_PARTS = 100.0  # times the spread of the targets
 
@@ -37,7 +37,7 @@ def fit_untuned(rows: Rows, settings: Settings) -> Fit:
     Parameters
     ----------
     rows : Rows
-        Targets in any precision; features in the one to answer in.
+        In any precision.
     settings : Settings
     """
     with no_graph(settings, by_hand=True):
@@ -50,7 +50,7 @@ class _Untuned:
     def __init__(self, rows: Rows, settings: Settings):
         self.rows, self.settings = rows, settings
         self.method = choose_method(settings.conditioning, *rows.X.shape)
-        self.tol = AUTO_TOL[rows.X.dtype] if settings.tol in ("auto", None) else settings.tol
+        self.tol = AUTO_TOL[settings.dtype] if settings.tol in ("auto", None) else settings.tol
         self.limit = max(2, settings.max_iter)  # a step means nothing without a look at where it led
         self.curve: list[float] = []
         self.n_steps = 0
@@ -62,7 +62,7 @@ class _Untuned:
         slow = not self._trusted(table)
         if not slow:
             refined = self._refine(table, self._descend(table, theta))
-            theta, slow = refined.theta, table.sketch == "sample" and refined.is_slow
+            slow = table.sketch == "sample" and refined.is_slow
         if slow:
             table = self._table("fold")
             refined = self._refine(table, theta)
@@ -86,9 +86,14 @@ class _Untuned:
         if kind == "table":
             return condition_exactly(self.rows, self.method, fit_intercept=self.settings.fit_intercept)
         # The same seed each time: the sample, and with it the shift, stays the same
-        generator = torch.Generator().manual_seed(self.settings.seed)
+        generator = torch.Generator("cpu").manual_seed(self.settings.seed)
         return condition_by_sketch(
-            self.rows, self.method, kind, fit_intercept=self.settings.fit_intercept, generator=generator
+            self.rows,
+            self.method,
+            kind,
+            self.settings.dtype,
+            fit_intercept=self.settings.fit_intercept,
+            generator=generator,
         )
 
     def _trusted(self, table: Conditioning) -> bool:
@@ -111,7 +116,7 @@ class _Untuned:
             self.plan["batch_size"] = (n_rows, "one step of all rows is the answer, as the conditioning is exact")
             return theta
         rate = step_size(table, batch_size)
-        generator = torch.Generator().manual_seed(self.settings.seed + 1)
+        generator = torch.Generator("cpu").manual_seed(self.settings.seed + 1)
         n_draws = n_rows if given else max(batch_size, n_rows // DESCENT_SHARE)
         batches = MiniBatches(table.rows, batch_size, generator, n_draws=n_draws, **table.load)
         dtype = table.rows.y.dtype
@@ -124,9 +129,18 @@ class _Untuned:
         self._note(losses, table)
         self.n_steps += batches.steps_per_epoch
         found = optimizer.mean if self.settings.average else model.theta()
-        good = bool(found.isfinite().all() and (losses < table.rows.y.new_tensor(DIVERGED)).all())
+        fresh = MiniBatches(table.rows, batch_size, generator, n_draws=batch_size, **table.load)
+        good = self._is_closer(table, found, fresh)
         self._explain_descent(batches, rate, good=good)
         return found.double() if good else theta
+
+    def _is_closer(self, table: Conditioning, theta: torch.Tensor, batches: MiniBatches) -> bool:
+        """Whether theta predicts fresh rows better than nothing does."""
+        (block,) = batches
+        predicted = self._model(theta).predict(block.batches[0])
+        y, weight = block.rows.y, block.rows.weight
+        reached, before = (total(self.settings.loss, p, y, weight) for p in (predicted, torch.zeros_like(y)))
+        return bool((reached <= before).all())
 
     def _refine(self, table: Conditioning, theta: torch.Tensor) -> Refined:
         """Go on from theta, and again from where that got stuck in rounding, as long as it helps."""
@@ -158,7 +172,7 @@ class _Untuned:
     def _needs_double(self, table: Conditioning, theta: torch.Tensor) -> bool:
         """Whether the parts of a prediction are so much larger than what they leave that single precision loses it."""
         sample = self.rows.X[:: max(1, len(self.rows.X) // SAMPLE_ROWS)]
-        parts = sample.abs().amax(0).to(theta) @ theta[: table.n_features].abs()
+        parts = sample.abs().amax(0).to(theta) @ theta[: table.n_features].abs() + theta[table.n_features :].abs()
         return bool((parts > LARGE_PARTS * table.y_scale).any())
 
     def _explain_descent(self, batches: MiniBatches, rate: float, *, good: bool) -> None:
@@ -177,8 +191,8 @@ class _Untuned:
         self.plan["condition_number"] = (table.condition, "of the centred and scaled columns, estimated")
         self.plan["rank"] = (table.transform.rank, f"independent columns of {table.n_features}")
         dtype = str(table.rows.y.dtype).removeprefix("torch.")
-        wider = table.rows.y.dtype != self.rows.X.dtype
-        self.plan["dtype"] = (dtype, "wider than the data, for accuracy" if wider else "that of the data")
+        wider = table.rows.y.dtype != self.settings.dtype
+        self.plan["dtype"] = (dtype, "wider than asked, for accuracy" if wider else "as the data, or as asked")
         shifted = table.sketch == "table" or "shift" in table.load
         where = (
             "once" if table.sketch == "table" else "as they are read: some lie far from zero, or need more precision"
