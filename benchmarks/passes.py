@@ -69,7 +69,7 @@ def passes(X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], object]]:
     theta = torch.zeros(X.shape[1] + 1, 1, dtype=torch.float64)
     return {
         READ: rows.X.sum,
-        EPOCH: lambda: train_epoch(model, SquaredError(), SGD(model.parameters, LEARNING_RATE), batches),
+        EPOCH: lambda: train_epoch(model, SquaredError(), SGD(model, LEARNING_RATE), batches),
         PASS: lambda: full_pass(theta),
     }
 

@@ -7,6 +7,7 @@ A block comes cut into batches.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -44,8 +45,7 @@ class Rows:
         return replace(self, X=torch.cat([self.X, self.X.new_ones(len(self), 1)], dim=1))
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """The rows of one step, the slot for what is predicted for them, and what is looked up in every step."""
 
     X: torch.Tensor
@@ -68,10 +68,11 @@ class Block:
     @classmethod
     def cut(cls, rows: Rows, predicted: torch.Tensor, batch_size: int) -> "Block":
         """Cut rows into batches of `batch_size`, the last one maybe shorter; nothing is copied."""
-        parts = [rows.X.split(batch_size), rows.y.split(batch_size), predicted.split(batch_size)]
-        weights = [None] * len(parts[0]) if rows.weight is None else rows.weight.split(batch_size)
-        batches = [Batch(X, y, w, p, X.t(), 1.0 / len(X)) for X, y, p, w in zip(*parts, weights, strict=True)]
-        return cls(rows, predicted, batches)
+        X, y, predictions = (table.split(batch_size) for table in (rows.X, rows.y, predicted))
+        transposed = rows.X.t().split(batch_size, dim=1)
+        weights = [None] * len(X) if rows.weight is None else rows.weight.split(batch_size)
+        shares = [1.0 / batch_size] * (len(X) - 1) + [1.0 / len(X[-1])]
+        return cls(rows, predicted, list(map(Batch, X, y, weights, predictions, transposed, shares)))
 
 
 class MiniBatches:

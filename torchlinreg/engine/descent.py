@@ -79,7 +79,7 @@ def descend(
     curve: list[float] = []
     for epoch in range(1, max_iter + 1):
         curve.append((units * train_epoch(model, loss, optimizer, batches)).sum().item())
-        if not (math.isfinite(curve[-1]) and all(p.isfinite().all() for p in model.parameters)):
+        if not (math.isfinite(curve[-1]) and model.theta().isfinite().all()):
             raise DivergedError(epoch)
         if after_epoch(epoch, curve[-1]):
             break

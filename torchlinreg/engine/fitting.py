@@ -11,6 +11,10 @@ from torchlinreg.engine.devices import full_precision
 from torchlinreg.engine.losses import Loss
 
 
+_ACCELERATOR = torch.accelerator.current_accelerator()
+AUTOCAST_DEVICES = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the estimator's parameters say about training."""
@@ -72,8 +76,9 @@ def no_graph(settings: Settings, *, by_hand: bool) -> ExitStack:
     """Switch off what training does not need, whatever the caller has switched on: autograd and reduced precision."""
     stack = ExitStack()
     stack.enter_context(full_precision())
-    for kind in ("cpu", torch.accelerator.current_accelerator() or "cpu"):
-        stack.enter_context(torch.autocast(str(kind).split(":")[0], enabled=False))
+    for kind in AUTOCAST_DEVICES:
+        if torch.is_autocast_enabled(kind):
+            stack.enter_context(torch.autocast(kind, enabled=False))
     # Inference mode makes small steps cheaper still, where no graph is ever built
     stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
     stack.enter_context(torch.no_grad())

@@ -1,8 +1,8 @@
 """The linear model, three ways: by hand in closed form, by hand with autograd, and `torch.nn.Linear`.
 
 All three hold weights of shape (n_features, n_columns) and an intercept per column, and offer the same calls in the
-order of a training step: `predict`, `error`, `backward`, `zero_grad`. Between the last two an optimiser moves
-`parameters` along their ``.grad``. Gradients are means over the rows of the batch.
+order of a training step: `predict`, `error`, `backward`, `zero_grad`. Between the last two an optimiser moves the
+parameters along the gradient, a mean over the rows of the batch.
 
 Outside the step all of them speak of *theta*: the weights with the intercept, if there is one, as a last row.
 """
@@ -28,7 +28,10 @@ class Model(Protocol):
         """Return what `backward` starts from."""
 
     def backward(self, batch: Batch, error: torch.Tensor) -> None:
-        """Put the gradient into ``.grad`` of each parameter."""
+        """Find the gradient."""
+
+    def descend(self, lr: float) -> None:
+        """Move the parameters by ``-lr`` times the gradient."""
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -37,17 +40,17 @@ class Model(Protocol):
         """Return weights and intercept, detached."""
 
     def gradient(self) -> torch.Tensor:
-        """Return the gradient in the shape of theta."""
+        """Return the gradient in the shape of theta; from then on it is in ``.grad`` of the parameters too."""
 
     def replace_gradient(self, gradient: torch.Tensor) -> None:
         """Put another gradient, in the shape of theta, in the place of the one that `backward` found."""
 
 
 class AnalyticModel:
-    """The gradient in closed form: no graph, four small operations a step.
+    """The gradient in closed form, Xᵀ error / n_rows: no graph, three small products and sums a step.
 
-    Weights and intercept are rows of one tensor, so that a step moves both at once. Where the table carries a column
-    of ones the intercept also takes part in the same products.
+    Weights and intercept are rows of one tensor. Where the table carries a column of ones, the intercept takes part in
+    the same products. The gradient is not even formed unless somebody asks for it: a plain step adds the product.
     """
 
     def __init__(self, theta: torch.Tensor, *, fit_intercept: bool, ones: bool = False):
@@ -58,6 +61,7 @@ class AnalyticModel:
         split = len(theta) - self._separate
         self._weights, self._intercept = self._theta[:split], self._theta[split:]
         self._weights_grad, self._intercept_grad = self._theta.grad[:split], self._theta.grad[split:]
+        self._factors: tuple[Batch, torch.Tensor] | None = None
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return X @ weights + intercept."""
@@ -71,26 +75,41 @@ class AnalyticModel:
         return slope if batch.weight is None else slope.mul_(batch.weight)
 
     def backward(self, batch: Batch, error: torch.Tensor) -> None:
-        """Average slope times feature over the rows; the intercept's feature is one."""
-        grad = self._weights_grad
-        torch.addmm(grad, batch.X_transposed, error, beta=0.0, alpha=batch.share, out=grad)
+        """Keep the factors of the gradient."""
+        self._factors = batch, error
+
+    def descend(self, lr: float) -> None:
+        """Add ``-lr`` times the product of the factors, or of the gradient if it is there already."""
+        if self._factors is None:
+            self._theta.add_(self._theta.grad, alpha=-lr)
+            return
+        batch, error = self._factors
+        self._weights.addmm_(batch.X_transposed, error, alpha=-lr * batch.share)
         if self._separate:
-            torch.sum(error, 0, keepdim=True, out=self._intercept_grad).mul_(batch.share)
+            self._intercept.sub_(error.sum(0), alpha=lr * batch.share)
 
     def zero_grad(self) -> None:
-        """Do nothing: `backward` overwrites the gradient."""
+        """Do nothing: the next gradient takes the place of this one."""
 
     def theta(self) -> torch.Tensor:
         """Return weights and intercept."""
         return self._theta
 
     def gradient(self) -> torch.Tensor:
-        """Return the gradient in the shape of theta."""
+        """Average slope times feature over the rows; the intercept's feature is one."""
+        if self._factors is not None:
+            batch, error = self._factors
+            grad = self._weights_grad
+            torch.addmm(grad, batch.X_transposed, error, beta=0.0, alpha=batch.share, out=grad)
+            if self._separate:
+                torch.sum(error, 0, keepdim=True, out=self._intercept_grad).mul_(batch.share)
+            self._factors = None
         return self._theta.grad
 
     def replace_gradient(self, gradient: torch.Tensor) -> None:
         """Overwrite the gradient."""
         self._theta.grad.copy_(gradient)
+        self._factors = None
 
 
 class AutogradModel:
@@ -118,6 +137,11 @@ class AutogradModel:
     def backward(self, batch: Batch, error: torch.Tensor) -> None:
         """Let autograd walk back from the loss."""
         error.backward()
+
+    def descend(self, lr: float) -> None:
+        """Update by hand: ``parameter -= lr * gradient``."""
+        for parameter in self.parameters:
+            parameter.sub_(parameter.grad, alpha=lr)
 
     def zero_grad(self) -> None:
         """Drop the gradients, which autograd would add to."""
@@ -168,6 +192,7 @@ class LinearModel:
 
     error = AutogradModel.error
     backward = AutogradModel.backward
+    descend = AutogradModel.descend
     zero_grad = AutogradModel.zero_grad
 
     def theta(self) -> torch.Tensor:

@@ -23,19 +23,28 @@ class SGD:
     `torch.optim.SGD`. To be called with autograd switched off.
     """
 
-    def __init__(self, parameters: list[torch.Tensor], lr: float, momentum: float = 0.0):
-        self.parameters, self.lr, self.momentum = parameters, lr, momentum
-        self._velocities = [torch.zeros_like(p, requires_grad=False) for p in parameters] if momentum else []
+    def __init__(self, model: Model, lr: float, momentum: float = 0.0):
+        self._model, self._lr, self._momentum = model, lr, momentum
+        self._velocity = torch.zeros_like(model.theta()) if momentum else None
 
     def step(self) -> None:
         """Take one step downhill."""
-        if not self.momentum:
-            for parameter in self.parameters:
-                parameter.add_(parameter.grad, alpha=-self.lr)
-            return
-        for parameter, velocity in zip(self.parameters, self._velocities, strict=True):
-            velocity.mul_(self.momentum).add_(parameter.grad)
-            parameter.add_(velocity, alpha=-self.lr)
+        if self._momentum:
+            self._velocity.mul_(self._momentum).add_(self._model.gradient())
+            self._model.replace_gradient(self._velocity)
+        self._model.descend(self._lr)
+
+
+class TorchOptimizer:
+    """An optimiser of torch, which finds the gradient in the parameters."""
+
+    def __init__(self, model: Model, optimizer: torch.optim.Optimizer):
+        self._model, self._optimizer = model, optimizer
+
+    def step(self) -> None:
+        """Take one step."""
+        self._model.gradient()
+        self._optimizer.step()
 
 
 class Preconditioned:
@@ -117,7 +126,7 @@ _UNUSABLE = {"lbfgs", "sparseadam"}  # a closure that is called again and again;
 
 def make_optimizer(
     optimizer: str | type,
-    parameters: list[torch.Tensor],
+    model: Model,
     lr: float,
     momentum: float = 0.0,
     params: dict | None = None,
@@ -132,7 +141,7 @@ def make_optimizer(
         If the optimiser is unknown, or does not take one of its parameters.
     """
     if optimizer == "sgd" and not params and by_hand:
-        return SGD(parameters, lr, momentum)
+        return SGD(model, lr, momentum)
     cls = torch_optimizer_class(optimizer)
     if "lr" in (params or {}):
         raise ValueError(f"optimizer_params={params!r} sets lr, which is learning_rate={lr}; give one of them only.")
@@ -140,7 +149,7 @@ def make_optimizer(
     if momentum:
         options.setdefault("momentum", momentum)
     try:
-        return cls(parameters, **options)
+        return TorchOptimizer(model, cls(model.parameters, **options))
     except TypeError as reason:
         accepted = [name for name in inspect.signature(cls).parameters if name not in ("params", "lr")]
         raise ValueError(

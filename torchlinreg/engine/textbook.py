@@ -60,7 +60,7 @@ def _descend(
     model = MODELS[settings.backend](theta, fit_intercept=settings.fit_intercept, **options)
     optimizer = make_optimizer(
         settings.optimizer,
-        model.parameters,
+        model,
         settings.learning_rate,
         settings.momentum,
         settings.optimizer_params,

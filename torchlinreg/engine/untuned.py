@@ -121,7 +121,7 @@ class _Untuned:
         batches = MiniBatches(table.rows, batch_size, generator, n_draws=n_draws, **table.load)
         dtype = table.rows.y.dtype
         model = self._model(theta.to(dtype))
-        sgd = SGD(model.parameters, rate / self.settings.loss.curvature)
+        sgd = SGD(model, rate / self.settings.loss.curvature)
         optimizer = Preconditioned(sgd, model, table.transform.to(dtype))
         if self.settings.average:
             optimizer = Averaged(optimizer, model, burn_in=batches.steps_per_epoch // 2)
