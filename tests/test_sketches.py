@@ -273,7 +273,7 @@ def test_fold_is_what_it_says(rng, weighted, centre):
     weight /= weight.mean()
     rows = Rows(torch.from_numpy(X), torch.zeros(1003, 1), torch.from_numpy(weight) if weighted else None)
     generator = torch.Generator().manual_seed(3)
-    offset, sketch = conditioning._fold(rows, torch.from_numpy(shift), centre, generator)
+    offset, sketch = conditioning._fold(rows, torch.from_numpy(shift), centre=centre, generator=generator)
     expected_offset = (weight * (X - shift)).mean(0) * centre
     assert_allclose(offset, expected_offset, atol=1e-13)
 
@@ -292,7 +292,7 @@ def test_fold_has_the_second_moments_of_the_table(rng):
     generator = torch.Generator().manual_seed(0)
     moments = np.zeros((3, 3))
     for _ in range(100):
-        _, sketch = conditioning._fold(rows, torch.zeros(3, dtype=torch.float64), True, generator)
+        _, sketch = conditioning._fold(rows, torch.zeros(3, dtype=torch.float64), centre=True, generator=generator)
         moments += (sketch.T @ sketch / len(sketch)).numpy() / 100
     assert_allclose(moments, np.cov(X.T, bias=True), atol=0.03 * X.var(0).max())
 

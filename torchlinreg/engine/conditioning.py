@@ -22,7 +22,7 @@ WHITEN_FEATURES = 4096  # beyond, a factorisation costs more than the passes tha
 SKETCH_ROWS = 2**15  # rows of a sketch at most, and
 SKETCH_OPERATIONS = 2**29  # multiplications that factorising it may take,
 SKETCH_ROWS_PER_FEATURE = 8  # unless it needs more to say anything
-SAMPLE_ROWS = 2**10
+SAMPLE_ROWS = 2**12
 QUICK_CONDITION = 1e5
 RANGE_IN_DEVIATIONS = 6.0  # of a sample, roughly
 FAR_FROM_ZERO = 8.0  # offset, in deviations, beyond which features are shifted before they are multiplied
@@ -232,32 +232,29 @@ def condition_by_sketch(
         Draws the sample, or the signs.
     """
     n_rows, n_features = rows.X.shape
-    y = rows.y.double()
-    y_shift = weighted_mean(y, rows.weight) if fit_intercept else y.new_zeros(y.shape[1])
-    y = y - y_shift
-    y_scale = root_mean_square(y, rows.weight)
-
     chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator, device="cpu")
-    sample = Rows(
-        *(None if t is None else t.index_select(0, chosen.to(t.device)).to(y.device) for t in vars(rows).values())
-    )
-    shift = _far_from_zero(sample.X) if fit_intercept else y.new_zeros(n_features)
-    draw = _sample if kind == "sample" else _fold
-    offset, sketch = draw(sample if kind == "sample" else rows, shift, fit_intercept, generator)
+    few = _take(rows.X, chosen[:SAMPLE_ROWS], rows.y.device)
+    shift = _far_from_zero(few, dtype) if fit_intercept else torch.zeros_like(few[0], dtype=torch.float64)
+    if kind == "sample":
+        offset, sketch = _sample(rows, chosen, shift, centre=fit_intercept)
+    else:
+        offset, sketch = _fold(rows, shift, centre=fit_intercept, generator=generator)
     if method == "whiten":
         directions, span, cond = whiten(sketch, quickly=True)
     else:
         size = torch.ones_like(shift) if method is None else 1.0 / root_mean_square(sketch, None)
         directions, span, cond = stretch(sketch, size), None, 1.0
     transform = Transform(directions, offset if fit_intercept else None)
-    some = sample.X[:SAMPLE_ROWS] - shift
-    some = torch.cat([some, some.new_ones(len(some), 1)], dim=1) if fit_intercept else some
-    norms = transform.pull_back(some.T).square_().sum(0)
+    del sketch  # the largest thing here; what follows needs the room
+    few = few - shift
+    few = torch.cat([few, few.new_ones(len(few), 1)], dim=1) if fit_intercept else few
+    norms = transform.pull_back(few.T).square_().sum(0)
+    y, y_shift, y_scale = _standardise(rows.y.double(), rows.weight, centre=fit_intercept)
     dtype = torch.float64 if cond > SINGLE_CONDITION else dtype
     load = {"shift": shift.to(dtype)} if shift.any() or dtype != rows.X.dtype else {}
     weight = None if rows.weight is None else rows.weight.to(dtype)
     return Conditioning(
-        Rows(rows.X, y.div_(y_scale).to(dtype), weight),
+        Rows(rows.X, y.to(dtype), weight),
         shift,
         torch.ones_like(shift),
         y_shift,
@@ -271,28 +268,33 @@ def condition_by_sketch(
     )
 
 
-def _far_from_zero(sample: torch.Tensor) -> torch.Tensor:
-    """Return the mean of each column, as a number of the table's own precision, or zeros if all are near zero."""
+def _take(table: torch.Tensor, chosen: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return table.index_select(0, chosen.to(table.device)).to(device)
+
+
+def _far_from_zero(sample: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return the mean of each column, as a number of that precision, or zeros if all are near zero."""
     mean = sample.mean(0, dtype=torch.float64)
     lowest, highest = torch.aminmax(sample, dim=0)
-    constant = lowest == highest
-    mean = torch.where(constant, lowest, mean.to(sample.dtype)).double()
+    mean = torch.where(lowest == highest, lowest, mean).to(dtype).double()
     far = mean.abs() > FAR_FROM_ZERO * (highest.double() - lowest.double()) / RANGE_IN_DEVIATIONS
     return mean if (far & (mean != 0)).any() else torch.zeros_like(mean)
 
 
-def _sample(sample: Rows, shift: torch.Tensor, centre: bool, generator: torch.Generator) -> tuple:
-    """Return the mean offset of some rows from the shift, and the rows in float64, centred and weighted."""
-    X = sample.X - shift
+def _sample(rows: Rows, chosen: torch.Tensor, shift: torch.Tensor, *, centre: bool) -> tuple:
+    """Return the mean offset of some rows from the shift, and these rows in float64, centred and weighted."""
+    X = shift.new_empty(len(chosen), len(shift))
+    for part, some in zip(X.split(SAMPLE_ROWS), chosen.split(SAMPLE_ROWS), strict=True):
+        torch.sub(_take(rows.X, some, shift.device), shift, out=part)
+    weight = None if rows.weight is None else _take(rows.weight, chosen, shift.device).double()
     offset = torch.zeros_like(shift)
     if centre:
-        weight = X.new_ones(len(X), 1) if sample.weight is None else sample.weight.double()
-        offset = (weight.T @ X)[0] / weight.sum()
+        offset = X.mean(0) if weight is None else (weight.T @ X)[0] / weight.sum()
         X -= offset
-    return offset, X if sample.weight is None else X.mul_(sample.weight.double().sqrt())
+    return offset, X if weight is None else X.mul_(weight.sqrt())
 
 
-def _fold(rows: Rows, shift: torch.Tensor, centre: bool, generator: torch.Generator) -> tuple:
+def _fold(rows: Rows, shift: torch.Tensor, *, centre: bool, generator: torch.Generator) -> tuple:
     """Return the mean offset of all rows from the shift, and all rows folded onto a few with random signs, centred."""
     n_rows, n_features = rows.X.shape
     size = sketch_rows(n_rows, n_features)

@@ -10,7 +10,6 @@ import torch
 from torchlinreg.engine.devices import full_precision
 from torchlinreg.engine.losses import Loss
 
-
 _ACCELERATOR = torch.accelerator.current_accelerator()
 AUTOCAST_DEVICES = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
 
