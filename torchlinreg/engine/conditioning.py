@@ -14,7 +14,7 @@ import torch
 
 from torchlinreg.engine.batches import Rows
 
-EXACT_ELEMENTS = 2**20  # a table no larger may be copied to float64 and be its own sketch,
+EXACT_ELEMENTS = 2**19  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
 SHORT_ELEMENTS = 2**27  # the same for a table that has few rows for its columns
 SHORT_OPERATIONS = 2**38
