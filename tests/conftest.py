@@ -1,5 +1,9 @@
 """Fixtures that every test file may use: the backends, the precisions and the devices at hand."""
 
+import os
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported, or scikit-learn skips a check
+
 import numpy as np
 import pytest
 import torch
