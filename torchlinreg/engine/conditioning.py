@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.moments import root_mean_square, standardise
 
 EXACT_ELEMENTS = 2**19  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
@@ -191,8 +192,8 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
         Nothing is centred without an intercept.
     """
     weight = None if rows.weight is None else rows.weight.double()
-    X, shift, scale = _standardise(rows.X.to(rows.y.device).double(), weight, centre=fit_intercept, coarse=True)
-    y, y_shift, y_scale = _standardise(rows.y.double(), weight, centre=fit_intercept)
+    X, shift, scale = standardise(rows.X.to(rows.y.device).double(), weight, centre=fit_intercept, coarse=True)
+    y, y_shift, y_scale = standardise(rows.y.double(), weight, centre=fit_intercept)
     sketch = X if weight is None else X * weight.sqrt()
     if method == "whiten":
         directions, span, cond = whiten(sketch)
@@ -249,7 +250,7 @@ def condition_by_sketch(
     few = few - shift
     few = torch.cat([few, few.new_ones(len(few), 1)], dim=1) if fit_intercept else few
     norms = transform.pull_back(few.T).square_().sum(0)
-    y, y_shift, y_scale = _standardise(rows.y.double(), rows.weight, centre=fit_intercept)
+    y, y_shift, y_scale = standardise(rows.y.double(), rows.weight, centre=fit_intercept)
     dtype = torch.float64 if cond > SINGLE_CONDITION else dtype
     load = {"shift": shift.to(dtype)} if shift.any() or dtype != rows.X.dtype else {}
     weight = None if rows.weight is None else rows.weight.to(dtype)
@@ -387,40 +388,3 @@ def _invert(factor: torch.Tensor) -> tuple[torch.Tensor, float]:
         factor, torch.eye(len(factor), dtype=factor.dtype, device=factor.device), upper=True
     )
     return inverse, (torch.linalg.matrix_norm(factor) * torch.linalg.matrix_norm(inverse)).item() / len(factor) ** 0.5
-
-
-def _standardise(
-    table: torch.Tensor, weight: torch.Tensor | None, *, centre: bool, coarse: bool = False
-) -> tuple[torch.Tensor, ...]:
-    """Return the columns with mean zero and mean square one, and the shift and scale that were taken off them.
-
-    A coarse scale is the nearest power of two, dividing by which rounds nothing.
-    """
-    shift = weighted_mean(table, weight) if centre else torch.zeros_like(table[0])
-    table = table - shift
-    scale = root_mean_square(table, weight)
-    if coarse:
-        scale = torch.exp2(torch.log2(scale).round())
-    table /= scale
-    if centre:
-        # What rounding the first mean left is small, but the same in every row: it would pass for a direction
-        rest = weighted_mean(table, weight)
-        table -= rest
-        shift = shift + scale * rest
-    return table, shift, scale
-
-
-def weighted_mean(table: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """Mean of each column: exact for a constant one, and accurate under a large offset."""
-    first = table[0]
-    rest = table - first
-    return first + (rest if weight is None else rest.mul_(weight)).mean(0)
-
-
-def root_mean_square(table: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """Root of the weighted mean square of each column, without overflow; one for columns of zeros."""
-    largest = table.abs().amax(0)
-    largest = torch.where(largest > 0, largest, 1.0)
-    squares = (table / largest).square_()
-    size = largest * (squares if weight is None else squares.mul_(weight)).mean(0).sqrt_()
-    return torch.where(size > 0, size, 1.0)

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.conditioning import Conditioning, root_mean_square, top_eigenvalue
+from torchlinreg.engine.conditioning import Conditioning, top_eigenvalue
+from torchlinreg.engine.moments import root_mean_square
 
 TEXTBOOK_BATCH = 32
 DESCENT_BATCH = 4096

@@ -1,0 +1,40 @@
+"""Means and sizes of columns, accurate under large offsets and for numbers of any magnitude."""
+
+import torch
+
+
+def standardise(
+    table: torch.Tensor, weight: torch.Tensor | None, *, centre: bool, coarse: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """Return the columns with mean zero and mean square one, and the shift and scale that were taken off them.
+
+    A coarse scale is the nearest power of two, dividing by which rounds nothing.
+    """
+    shift = weighted_mean(table, weight) if centre else torch.zeros_like(table[0])
+    table = table - shift
+    scale = root_mean_square(table, weight)
+    if coarse:
+        scale = torch.exp2(torch.log2(scale).round())
+    table /= scale
+    if centre:
+        # What rounding the first mean left is small, but the same in every row: it would pass for a direction
+        rest = weighted_mean(table, weight)
+        table -= rest
+        shift = shift + scale * rest
+    return table, shift, scale
+
+
+def weighted_mean(table: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """Mean of each column: exact for a constant one, and accurate under a large offset."""
+    first = table[0]
+    rest = table - first
+    return first + (rest if weight is None else rest.mul_(weight)).mean(0)
+
+
+def root_mean_square(table: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """Root of the weighted mean square of each column, without overflow; one for columns of zeros."""
+    largest = table.abs().amax(0)
+    largest = torch.where(largest > 0, largest, 1.0)
+    squares = (table / largest).square_()
+    size = largest * (squares if weight is None else squares.mul_(weight)).mean(0).sqrt_()
+    return torch.where(size > 0, size, 1.0)
