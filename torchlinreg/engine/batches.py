@@ -140,7 +140,9 @@ class MiniBatches:
         if self._draws:
             order = torch.randint(n_rows, (self.n_rows,), generator=self.generator, device="cpu")
         else:
-            order = torch.randperm(n_rows, generator=self.generator, device="cpu")
+            # Half as wide numbers are the same permutation, sooner shuffled
+            narrow = torch.int32 if n_rows < 2**31 else torch.int64
+            order = torch.randperm(n_rows, generator=self.generator, device="cpu", dtype=narrow)
         return order
 
     def _move(self, chosen: slice | torch.Tensor, n_rows: int) -> None:
