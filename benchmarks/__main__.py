@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import memory, passes, textbook, untuned
+from benchmarks import memory, passes, sparse, textbook, untuned
 
 # name on the command line -> (title, function that is told whether to be quick, runs it and returns Markdown)
 BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
     "textbook": ("Textbook mini-batch SGD", lambda quick: textbook.report()),  # is quick anyway
     "untuned": ("Least squares without tuning", lambda quick: untuned.report(quick=quick)),
     "passes": ("The cost of a pass, and how a fit's time grows", lambda quick: passes.report(quick=quick)),
+    "sparse": ("Sparse tables", lambda quick: sparse.report(quick=quick)),
     "memory": ("Memory", lambda quick: memory.report(quick=quick)),
 }
 PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")

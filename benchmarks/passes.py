@@ -20,7 +20,7 @@ from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.descent import train_epoch
 from torchlinreg.engine.losses import SquaredError
 from torchlinreg.engine.models import AnalyticModel
-from torchlinreg.engine.optimizers import SGD
+from torchlinreg.engine.optimizers import SGD, Rate
 from torchlinreg.engine.refinement import FullPass
 
 TABLE = Size(1_000_000, 100)
@@ -69,7 +69,7 @@ def passes(X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], object]]:
     theta = torch.zeros(X.shape[1] + 1, 1, dtype=torch.float64)
     return {
         READ: rows.X.sum,
-        EPOCH: lambda: train_epoch(model, SquaredError(), SGD(model, LEARNING_RATE), batches),
+        EPOCH: lambda: train_epoch(model, SquaredError(), SGD(model, Rate(LEARNING_RATE)), batches),
         PASS: lambda: full_pass(theta),
     }
 

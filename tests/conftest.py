@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine.models import MODELS
 
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
 DEVICES = ["cpu"] if ACCELERATOR is None else ["cpu", ACCELERATOR.type]
+MODES = {"untuned": {}, "textbook": {"learning_rate": 0.005, "max_iter": 3}}
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -36,3 +38,22 @@ def device(request) -> str:
 def rng() -> np.random.Generator:
     """Return a generator with a fixed seed."""
     return np.random.default_rng(20240)
+
+
+@pytest.fixture(params=MODES)
+def mode(request) -> dict:
+    """Return parameters of each way of working."""
+    return {"random_state": 0, **MODES[request.param]}
+
+
+@pytest.fixture
+def model(mode, backend) -> TorchLinearRegressor:
+    """Return an unfitted estimator of each mode and backend."""
+    return TorchLinearRegressor(backend=backend, **mode)
+
+
+@pytest.fixture
+def table(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return features of several sizes, two targets, and sample weights."""
+    X = rng.normal(size=(60, 4)) * [1, 10, 0.1, 3] + [0, 5, 0, 1]
+    return X, X @ rng.normal(size=(4, 2)) + rng.normal(size=(60, 2)), rng.uniform(0, 2, 60)

@@ -8,7 +8,7 @@ import pytest
 from hard_cases import CASES, least_squares
 from sklearn.linear_model import Ridge
 
-from benchmarks import memory, passes, textbook, untuned
+from benchmarks import memory, passes, sparse, textbook, untuned
 from benchmarks.__main__ import BENCHMARKS, machine
 from benchmarks.reference import KINDS, Error, Judge, LeastSquares, Size
 from benchmarks.timing import Timings, alternate
@@ -189,7 +189,26 @@ def test_memory_of_a_fit_is_measured_in_a_process_of_its_own(name):
         assert "Not measured" in memory.report(quick=True)
 
 
+@pytest.mark.parametrize("kind", sparse.KINDS)
+def test_sparse_tables(kind, dtype):
+    X, y = sparse.make(kind, dtype, 500, 400)
+    assert X.shape == (500, 400)
+    assert X.dtype == y.dtype == dtype
+    assert X.has_canonical_format
+    assert len(set(np.diff(X.indptr))) == 1 or kind == "ragged"
+    assert np.diff(X.indptr).mean() == pytest.approx(sparse.PER_ROW, rel=0.1)
+
+
+def test_sparse_benchmark_runs():
+    text = sparse.report(quick=True)
+    header, *rows = cells(text.partition("### Memory")[0])
+    assert len(header) == 6
+    assert [row[1] for row in rows] == [*sparse.CONTENDERS] * 4
+    if sys.platform == "linux":
+        assert len(cells(text.partition("### Memory")[2])) == 5
+
+
 def test_every_benchmark_is_on_the_command_line():
-    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "memory"]
-    assert all(module.__doc__.partition("\n")[2] for module in (textbook, untuned, passes, memory))
+    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "sparse", "memory"]
+    assert all(module.__doc__.partition("\n")[2] for module in (textbook, untuned, passes, sparse, memory))
     assert "scikit-learn" in machine()

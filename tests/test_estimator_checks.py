@@ -1,11 +1,30 @@
-"""scikit-learn's own checks, for each backend, with nothing expected to fail."""
+"""scikit-learn's own checks, for every backend, loss and penalty and for both modes, with nothing expected to fail."""
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from torchlinreg import TorchLinearRegressor
+from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
+from torchlinreg.engine.penalties import PENALTIES
+
+# The checks want raw columns in the hundreds to be learnt from as well as scaled ones: one rate suits all of them
+# where columns are brought to one scale, and a small one with much momentum where they are not.
+SCALED = {"learning_rate": 0.1, "max_iter": 50, "batch_size": "full", "conditioning": "scale"}
+PLAIN = {"learning_rate": 1e-4, "max_iter": 700, "batch_size": "full", "momentum": 0.9}
+
+UNTUNED = [
+    *({"backend": backend} for backend in ("auto", *MODELS)),
+    *({"loss": loss} for loss in LOSSES if loss != "squared_error"),
+    *({"penalty": penalty, "backend": backend} for penalty in PENALTIES for backend in MODELS),
+]
+TEXTBOOK = [
+    PLAIN,
+    *({**SCALED, "backend": backend} for backend in MODELS),
+    *({**SCALED, "loss": loss} for loss in LOSSES if loss != "squared_error"),
+    *({**SCALED, "penalty": penalty} for penalty in PENALTIES),
+]
 
 
-@parametrize_with_checks([TorchLinearRegressor(backend=name) for name in ("auto", *MODELS)])
+@parametrize_with_checks([TorchLinearRegressor(**parameters) for parameters in (*UNTUNED, *TEXTBOOK)])
 def test_check_estimator(estimator, check):
     check(estimator)

@@ -27,20 +27,8 @@ MODES = {
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Parameters of each way of working."""
+    """Return parameters of each way of working, with an optimiser of torch as well."""
     return {"random_state": 0, **MODES[request.param]}
-
-
-@pytest.fixture
-def model(mode, backend):
-    """An unfitted estimator of each mode and backend."""
-    return TorchLinearRegressor(backend=backend, **mode)
-
-
-@pytest.fixture
-def table(rng):
-    X = rng.normal(size=(60, 4)) * [1, 10, 0.1, 3] + [0, 5, 0, 1]
-    return X, X @ rng.normal(size=(4, 2)) + rng.normal(size=(60, 2)), rng.uniform(0, 2, 60)
 
 
 @pytest.fixture

@@ -10,25 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from torchlinreg import TorchLinearRegressor
 
-MODES = {"untuned": {}, "textbook": {"learning_rate": 0.005, "max_iter": 3}}
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Parameters of each way of working."""
-    return {"random_state": 0, **MODES[request.param]}
-
-
-@pytest.fixture
-def model(mode, backend):
-    """An unfitted estimator of each mode and backend."""
-    return TorchLinearRegressor(backend=backend, **mode)
-
-
-@pytest.fixture
-def table(rng):
-    X = rng.normal(size=(60, 4)) * [1, 10, 0.1, 3] + [0, 5, 0, 1]
-    return X, X @ rng.normal(size=(4, 2)) + rng.normal(size=(60, 2)), rng.uniform(0.1, 2, 60)
+TEXTBOOK = {"learning_rate": 0.005, "max_iter": 3}
 
 
 @pytest.fixture
@@ -143,7 +125,7 @@ def test_score(model, table, tensors, one_target):
 
 def test_start_from_tensors(tensors, backend):
     X, y, _ = tensors
-    model = TorchLinearRegressor(backend=backend, random_state=0, **MODES["textbook"]).fit(X, y)
+    model = TorchLinearRegressor(backend=backend, random_state=0, **TEXTBOOK).fit(X, y)
     start = {"coef_init": model.coef_, "intercept_init": model.intercept_}
     expected = model.fit(X, y, **start).coef_
     start = {name: torch.tensor(value, device=X.device, requires_grad=True) for name, value in start.items()}

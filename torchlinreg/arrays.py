@@ -4,35 +4,43 @@ NumPy arrays, data frames and lists go through scikit-learn's own validation. To
 are, with the same rules and words, so that a table on a GPU never visits the CPU.
 """
 
+from numbers import Number, Real
+
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-FLOATS = [np.float64, np.float32]
+from torchlinreg.engine.sparse import SparseTable
+from torchlinreg.frames import FLOATS, advice, float_types, naming_columns
 
 
-def check_X_y(estimator, X, y):
+def check_X_y(estimator, X, y, *, reset: bool = True):
     """Validate training data, and record the features on the estimator.
+
+    Parameters
+    ----------
+    estimator : TorchLinearRegressor
+    X, y : as given by the user
+    reset : bool, default=True
+        Whether to record the features; False compares them with those recorded.
 
     Returns
     -------
-    X : ndarray or torch.Tensor of shape (n_samples, n_features)
+    X : ndarray, sparse matrix or array in CSR format, or torch.Tensor of shape (n_samples, n_features)
     y : ndarray or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
     """
     if not isinstance(X, torch.Tensor):
         y = to_numpy(y, "y") if isinstance(y, torch.Tensor) else y
-        X, y = validate_data(
-            estimator, X, y, dtype=FLOATS, order="C", multi_output=True, y_numeric=True, ensure_all_finite=False
-        )
-        # torch sums with all cores, and only a sum that is not finite is worth a closer look
-        if not to_tensor(X).sum().isfinite():
-            assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
-        return X, np.ascontiguousarray(y, dtype=y.dtype if y.dtype in FLOATS else np.float64)
+        with naming_columns(X=X, y=y):
+            return _check_arrays(estimator, X, y, reset=reset)
     if y is None:
         raise ValueError(f"This {type(estimator).__name__} estimator requires y to be passed, but y is None.")
-    X = _check_tensor(estimator, X)
+    X = _check_tensor(estimator, X) if reset else check_X(estimator, X)
     y = _check_target(y if isinstance(y, torch.Tensor) else to_tensor(np.array(y)), X)
+    if not reset:
+        return X, y
     vars(estimator).pop("feature_names_in_", None)  # of an earlier fit on a data frame
     estimator.n_features_in_ = X.shape[1]
     return X, y
@@ -41,7 +49,8 @@ def check_X_y(estimator, X, y):
 def check_X(estimator, X):
     """Validate data to predict for against what the estimator was fitted on."""
     if not isinstance(X, torch.Tensor):
-        return validate_data(estimator, X, dtype=FLOATS, reset=False)
+        with naming_columns(X=X):
+            return validate_data(estimator, X, accept_sparse=["csr", "csc", "coo"], dtype=float_types(X), reset=False)
     X = _check_tensor(estimator, X)
     if X.shape[1] != estimator.n_features_in_:
         raise ValueError(
@@ -51,20 +60,28 @@ def check_X(estimator, X):
     return X
 
 
-def check_weight(sample_weight, X) -> np.ndarray | None:
-    """Validate sample weights, and scale them to mean one in float64.
+def check_weight(sample_weight, X, *, to_mean_one: bool = True) -> np.ndarray | None:
+    """Validate sample weights, and scale them to mean one in float64, unless they are to stay as they are.
 
     Raises
     ------
     ValueError
-        If a weight is negative or none is positive.
+        If a weight is negative or, where a mean of one is wanted, none is positive.
     """
     if sample_weight is None:
         return None
     if isinstance(sample_weight, torch.Tensor):
         sample_weight = to_numpy(sample_weight, "sample_weight")
-    rows = np.empty((len(X), 0))
-    weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    if isinstance(sample_weight, Number) and not isinstance(sample_weight, Real):
+        raise ValueError(f"Complex data not supported: sample_weight={sample_weight!r}; give real numbers.")
+    with naming_columns(sample_weight=sample_weight):
+        rows = np.empty((X.shape[0], 0))
+        weight = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=not to_mean_one
+        )
+        assert_all_finite(weight, input_name="sample_weight")  # a single number for all rows comes unchecked
+    if not to_mean_one:
+        return weight
     largest = weight.max()
     if largest == 0:
         raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
@@ -84,14 +101,24 @@ def to_numpy(tensor: torch.Tensor, name: str) -> np.ndarray:
     return (tensor.double() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def to_tensor(array) -> torch.Tensor:
-    """Return the array as a tensor that shares its memory, read-only arrays included."""
+def to_tensor(array) -> torch.Tensor | SparseTable:
+    """Return the array as a tensor, or a CSR matrix as a table, that shares its memory, read-only arrays included."""
+    if sparse.issparse(array):
+        return SparseTable.of_csr(*map(to_tensor, (array.indptr, array.indices, array.data)), array.shape[1])
     if isinstance(array, torch.Tensor):
         # a tensor made under inference mode cannot take part in a graph
         return array.clone() if array.is_inference() else array
     if not array.flags.writeable:
         array = np.asarray(_Writeable(array))
     return torch.from_numpy(array)
+
+
+def _without_duplicates(X):
+    """Return the matrix with numbers for the same place summed up, which is what they mean."""
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X
 
 
 class _Writeable:
@@ -101,6 +128,33 @@ class _Writeable:
         interface = array.__array_interface__
         self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
         self.array = array  # keeps the memory alive
+
+
+def _check_arrays(estimator, X, y, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        reset=reset,
+        accept_sparse="csr",
+        dtype=float_types(X),
+        order="C",
+        multi_output=True,
+        y_numeric=True,
+        ensure_all_finite=False,
+    )
+    stored = X
+    if sparse.issparse(X):
+        X = _without_duplicates(X)
+        stored = X.data
+    # torch sums with all cores, and only a sum that is not finite is worth a closer look
+    if not to_tensor(stored).sum().isfinite():
+        assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+    if y.dtype.kind in "mM":
+        raise ValueError(advice("y", "Dates", ()))
+    y = np.ascontiguousarray(y, dtype=y.dtype if y.dtype in FLOATS else np.float64)
+    assert_all_finite(y, input_name="y")  # None becomes NaN only here
+    return X, y
 
 
 def _check_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
@@ -151,8 +205,12 @@ def _check_kind(tensor: torch.Tensor, name: str) -> torch.Tensor:
 
 def _refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
     # A sum is finite only if every term is, and needs no mask of the table's size
-    if not tensor.sum().isfinite() and not tensor.isfinite().all():
-        raise ValueError(
-            f"Input {name} contains NaN or infinity. Impute or drop these rows first, for example with "
-            "sklearn.impute.SimpleImputer on the array."
-        )
+    if tensor.sum().isfinite():
+        return
+    for what, trouble, found in (
+        ("NaN", "Missing values", tensor.isnan()),
+        ("infinity", "Infinite values", tensor.isinf()),
+    ):
+        if found.any():
+            columns = found.any(0).nonzero().flatten().tolist() if found.ndim == 2 else ()
+            raise ValueError(f"Input {name} contains {what}.\n{advice(name, trouble, columns)}")

@@ -1,42 +1,69 @@
 """`TorchLinearRegressor`: parameters, validation and fitted attributes. The training itself is in the engine."""
 
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from torchlinreg import export
 from torchlinreg.arrays import check_weight, check_X, check_X_y, to_numpy, to_tensor
+from torchlinreg.callbacks import Epochs
 from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.conditioning import WHITEN_FEATURES
 from torchlinreg.engine.descent import DivergedError
 from torchlinreg.engine.devices import DTYPES, full_precision, resolve_device, resolve_dtype, stays_on_host
 from torchlinreg.engine.fitting import Fit, Settings
-from torchlinreg.engine.losses import LOSSES
+from torchlinreg.engine.losses import LOSSES, resolve_loss
 from torchlinreg.engine.models import MODELS
+from torchlinreg.engine.penalties import PENALTIES, make_penalty
 from torchlinreg.engine.plan import Plan, largest_stable_rate
+from torchlinreg.engine.schedules import SCHEDULES, Schedule, resolve_schedule
+from torchlinreg.engine.stream import fit_stream
 from torchlinreg.engine.textbook import fit_textbook
 from torchlinreg.engine.untuned import fit_untuned
+from torchlinreg.holdout import RSquared, Table, hold_out
+from torchlinreg.memory import keep_memory, recall_memory
+from torchlinreg.refusals import OVERFLOW, check_mode, check_overflow, check_stream, offers_streams
+from torchlinreg.weights import coef_shape, make_theta, per_target, plain_number, split_theta
 
 
-class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Linear regression by mini-batch SGD in PyTorch.
 
-    By default nothing needs tuning: the estimator looks at the data and gives the least-squares answer, on features
-    of any scale. With a number for `learning_rate` it is a textbook instead: plain mini-batch SGD on the features as
-    they are, at exactly that rate, the weights after every epoch being those of the hand-written loop.
+    By default nothing needs tuning: the estimator looks at the data and gives the optimum - the least-squares answer,
+    unless another loss or a penalty is asked for - on features of any scale. With a number for `learning_rate` it is
+    a textbook instead: plain mini-batch SGD on the features as they are, at exactly that rate, the weights after
+    every epoch being those of the hand-written loop.
 
-    The objective is the (weighted) mean over the rows of the loss. Targets are columns that do not mix.
+    The objective is that of :class:`~sklearn.linear_model.ElasticNet` and `SGDRegressor`: the (weighted) mean over the
+    rows of the loss, plus ``alpha * (l1_ratio * |w|₁ + (1 - l1_ratio) / 2 * |w|²)`` for each target's weights w. The
+    intercept is never penalised. Targets are columns that do not mix.
 
     Parameters
     ----------
-    loss : {"squared_error", "mse"}, default="squared_error"
-        Half the squared error, as in :class:`~sklearn.linear_model.SGDRegressor`, or torch's ``MSELoss``: the squared
-        error averaged over rows and targets.
+    loss : str, object of :mod:`torchlinreg.losses`, torch.nn.Module or callable, default="squared_error"
+        By name "squared_error" (half of it, as in :class:`~sklearn.linear_model.SGDRegressor`), "mse" (torch's
+        ``MSELoss``: averaged over rows and targets), "huber", "absolute_error", "quantile", "epsilon_insensitive" or
+        "squared_epsilon_insensitive"; as an object where it has a parameter, such as ``Huber(delta=2.0)`` or
+        ``Quantile(0.9)``. Or, with a backend that uses autograd, a loss of :mod:`torch.nn` or any function
+        ``(prediction, target) -> loss``, of single elements or of their mean.
+    penalty : {"l2", "l1", "elasticnet"} or None, default=None
+        What large weights cost.
+    alpha : float or array-like of shape (n_targets,), default=0.0001
+        Strength of the penalty, of no effect without one.
+    l1_ratio : float in [0, 1] or array-like of shape (n_targets,), default=0.15
+        Share of the absolute values in the elastic net.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     backend : {"auto", "analytic", "autograd", "linear"}, default="auto"
@@ -50,13 +77,20 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         As in :class:`torch.optim.SGD`. Of no effect in untuned mode.
     learning_rate : float or "auto", default="auto"
         A number is textbook mode: the step size. "auto" is untuned mode.
+    schedule : {"constant", "invscaling", "adaptive"}, object of :mod:`torchlinreg.schedules` or callable, default=None
+        How the learning rate changes in textbook mode. None and "constant" leave it alone; "invscaling" divides it by
+        ``t ** 0.25`` in step t, ``InvScaling(power_t)`` by another power; "adaptive" divides it by 5 each time that
+        `tol` would stop training, which goes on until the rate is below 1e-6. A function of the epoch, counted from
+        zero, returns what to multiply the rate by, as in :class:`torch.optim.lr_scheduler.LambdaLR`.
     batch_size : int, "auto" or "full", default="auto"
         Rows a step. "auto" is 32 in textbook mode. In untuned mode it is chosen from the data.
     max_iter : int, default=1000
         Epochs at most.
     tol : float, "auto" or None, default="auto"
         In textbook mode, training stops when for `n_iter_no_change` epochs the loss has not fallen by `tol` below
-        the best so far; "auto" and None run exactly `max_iter` epochs. In untuned mode, training has converged when
+        the best so far or, with `early_stopping`, the validation score has not risen by as much above it. None runs
+        exactly `max_iter` epochs; so does "auto", except that it is 1e-4 with `early_stopping`, and otherwise 1e-3
+        with ``schedule="adaptive"``. In untuned mode, training has converged when
         `optimality_gap_` is at most `tol`; "auto" is 1e-20 for float64 and 1e-10 for float32 data.
     n_iter_no_change : int, default=5
         Patience, in epochs, before `tol` stops training in textbook mode.
@@ -73,8 +107,14 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Whether mini-batch descent ends at the mean of its iterates. True means all of them, a number those after that
         many rows, as in :class:`~sklearn.linear_model.SGDRegressor`. "auto" is False in textbook mode; in untuned mode
         it is the second half of the steps, as is any value but False.
+    early_stopping : bool, default=False
+        Textbook mode: whether to score rows that are held out after every epoch, to stop when `tol` says so, and to
+        return to the weights that scored best. Nothing is ever held out otherwise.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows to hold out with `early_stopping`, unless `fit` is given `X_val` and `y_val`.
     warm_start : bool, default=False
-        Whether `fit` starts from the solution of the last fit, if its shape agrees.
+        Whether `fit` starts from the solution of the last fit, if its shape agrees. Only the weights are carried over:
+        momentum, moments and the schedule start anew. `partial_fit` keeps these too.
     verbose : int, default=0
         If positive, print the loss of every `verbose`-th epoch.
     device : None, "auto", str or torch.device, default=None
@@ -94,13 +134,17 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, if `X` had names.
     n_iter_ : int
-        Epochs run.
+        Epochs run; calls of `partial_fit` count as one.
     t_ : int
-        Steps taken.
+        Steps taken, by all fits together with `warm_start` or `partial_fit`. An epoch that was interrupted does not
+        count.
     loss_curve_ : list of float
-        Mean training loss of each epoch, every row predicted just before the step that it took part in.
+        Mean training loss of each epoch, every row predicted just before the step that it took part in. In untuned
+        mode each entry is a pass over the table, and its objective: the penalty is included.
+    validation_scores_ : list of float or None
+        R² on the rows held out, after each epoch; None without `early_stopping`.
     converged_ : bool
-        Whether training ended by its own criterion rather than at `max_iter`.
+        Whether training ended by its own criterion rather than at `max_iter`, by a callback or by an interrupt.
     optimality_gap_ : float or None
         Untuned mode: estimated excess of the objective over its minimum, relative to the objective of the best
         constant, for the worst target. None in textbook mode.
@@ -119,17 +163,21 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     >>> X, y = load_crop_yields(return_X_y=True)
     >>> model = TorchLinearRegressor().fit(X, y)
     >>> model.predict([[73, 67, 43]]).round(1)
-    array([[57.3, 70.4]])
+    array([[56.9, 69.9]])
     """
 
     _parameter_constraints: dict = {
-        "loss": [StrOptions(set(LOSSES))],
+        "loss": [StrOptions(set(LOSSES)), HasMethods(["value", "slope", "bend"]), callable],
+        "penalty": [StrOptions(set(PENALTIES)), None],
+        "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both"), "array-like"],
         "fit_intercept": ["boolean"],
         "backend": [StrOptions({"auto", *MODELS})],
         "optimizer": [str, type],
         "optimizer_params": [dict, None],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "schedule": [StrOptions(set(SCHEDULES)), Schedule, callable, None],
         "batch_size": [StrOptions({"auto", "full"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left"), None],
@@ -138,6 +186,8 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "conditioning": [StrOptions({"auto", "scale", "whiten"}), None],
         "average": [StrOptions({"auto"}), "boolean", Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "device": [str, torch.device, None],
@@ -148,12 +198,16 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self,
         *,
         loss="squared_error",
+        penalty=None,
+        alpha=1e-4,
+        l1_ratio=0.15,
         fit_intercept=True,
         backend="auto",
         optimizer="sgd",
         optimizer_params=None,
         momentum=0.0,
         learning_rate="auto",
+        schedule=None,
         batch_size="auto",
         max_iter=1000,
         tol="auto",
@@ -162,18 +216,24 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         random_state=None,
         conditioning="auto",
         average="auto",
+        early_stopping=False,
+        validation_fraction=0.1,
         warm_start=False,
         verbose=0,
         device=None,
         dtype=None,
     ):
         self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
         self.fit_intercept = fit_intercept
         self.backend = backend
         self.optimizer = optimizer
         self.optimizer_params = optimizer_params
         self.momentum = momentum
         self.learning_rate = learning_rate
+        self.schedule = schedule
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -182,18 +242,32 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.conditioning = conditioning
         self.average = average
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.warm_start = warm_start
         self.verbose = verbose
         self.device = device
         self.dtype = dtype
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, coef_init=None, intercept_init=None) -> "TorchLinearRegressor":
+    @with_callbacks
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        coef_init=None,
+        intercept_init=None,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ) -> "TorchLinearRegressor":
         """Learn weights and intercept from a table.
 
         Parameters
         ----------
-        X : array-like, DataFrame or torch.Tensor of shape (n_samples, n_features)
+        X : array-like, DataFrame, sparse matrix or torch.Tensor of shape (n_samples, n_features)
             Features.
         y : array-like, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
             Targets.
@@ -203,6 +277,12 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Weights to start from, zeros if None. Untuned mode finds the same optimum from anywhere.
         intercept_init : float or array-like of shape (n_targets,), default=None
             Intercept to start from, zero if None.
+        X_val : array-like, DataFrame or torch.Tensor of shape (n_val, n_features), default=None
+            Rows for `early_stopping` to score, instead of a random part of `X`.
+        y_val : array-like, DataFrame or torch.Tensor of shape (n_val,) or (n_val, n_targets), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
 
         Returns
         -------
@@ -217,24 +297,103 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If `max_iter` came before the criterion of `tol`.
+            If `max_iter` came before the criterion of `tol`, or if training was interrupted (Ctrl-C): the estimator
+            is then fitted with what had been learnt.
         """
         # Whatever the caller has switched on, what is made here can take part in a graph
         with torch.inference_mode(False), torch.no_grad():
-            X, y = check_X_y(self, X, y)
-            rows, dtype = self._rows(X, y, check_weight(sample_weight, X))
-            settings = self._settings(rows, dtype)
-            theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init)
+            table, held_out = hold_out(self, Table(X, y, sample_weight), Table(X_val, y_val, sample_weight_val))
+            X, y = check_X_y(self, table.X, table.y)
+            rows, dtype = self._rows(X, y, check_weight(table.sample_weight, X))
+            settings, epochs = self._settings(rows, dtype), self._epochs(table, y.ndim, dtype)
+            if held_out is not None:
+                settings = replace(settings, score=RSquared(self, held_out, rows, y.ndim))
+            if self.verbose or epochs is not None:
+                settings = replace(settings, after_epoch=self._after_epoch(epochs))
+            theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init, goes_on=self.warm_start)
             outcome = self._train(rows, theta, settings)
-        self._store(outcome, rows, y.ndim, str(dtype).removeprefix("torch."))
+            check_overflow(rows, outcome.theta, dtype)
+        steps_before = self.t_ if self.warm_start and self.__sklearn_is_fitted__() else 0
+        self._store(outcome, rows, y.ndim, dtype)
+        self.t_ += steps_before
+        self._warn(outcome, rows, settings)
+        if epochs is not None:
+            epochs.end()
+        return self
+
+    @available_if(offers_streams)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None) -> "TorchLinearRegressor":
+        """Learn from the next rows of a stream.
+
+        In textbook mode that is one epoch of mini-batches over these rows, from where the last call ended: momentum
+        and moments of the optimiser, the schedule and `t_` go on, so that a stream in chunks of whole batches gives
+        what one epoch of `fit` over all of it does, with ``shuffle=False``. Rows are shuffled within the chunk only,
+        and for a schedule by epochs each call is one.
+
+        In untuned mode it is the optimum for all rows since the first call, of which a summary is kept, of
+        ``(n_features + n_targets)²`` numbers; `fit` keeps none, so that a stream after it begins anew. The loss must be
+        "squared_error" or "mse" there; any penalty will do.
+
+        There is no such method where parameters ask for what goes by whole tables: another loss in untuned mode,
+        `early_stopping`, or `conditioning` in textbook mode.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or torch.Tensor of shape (n_samples, n_features)
+            Features.
+        y : array-like, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, as it is: unlike in `fit`, nobody knows what a mean of one would be. In textbook mode a
+            weight of two doubles the row's part of the step.
+
+        Returns
+        -------
+        self : TorchLinearRegressor
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter is unusable for a stream, or if training diverges; the weights are then as
+            before.
+
+        Warns
+        -----
+        UserWarning
+            If, in untuned mode, a stream begins on an estimator that has learnt from other rows, which it forgets.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            goes_on = self.__sklearn_is_fitted__()
+            X, y = check_X_y(self, X, y, reset=not goes_on)
+            rows, dtype = self._rows(X, y, check_weight(sample_weight, X, to_mean_one=False))
+            settings, theta = self._settings(rows, dtype), self._initial_theta(rows, y.ndim, goes_on=goes_on)
+            learnt = self._dense_coef() if goes_on else None
+            check_stream(self, settings, learnt, coef_shape(X.shape[1], rows.y.shape[1], y.ndim))
+            memory = recall_memory(self) if goes_on else {}
+            steps_before, curve_before = (self.t_, self.loss_curve_) if goes_on else (0, [])
+            if self.learning_rate != "auto":
+                memory |= {"n_steps": steps_before, "n_epochs": len(curve_before)}
+                settings = replace(settings, max_iter=1, tol=None)
+            outcome = self._train(rows, theta, settings, memory)
+            check_overflow(rows, outcome.theta, dtype)
+        self._store(outcome, rows, y.ndim, dtype)
+        self.t_ += steps_before
+        self.loss_curve_ = [*curve_before, *outcome.loss_curve[-1:]]
+        self.n_iter_ = len(self.loss_curve_)
+        keep_memory(self, outcome.memory)
         self._warn(outcome, rows, settings)
         return self
 
-    def _train(self, rows: Rows, theta: torch.Tensor, settings: Settings) -> Fit:
+    def _train(self, rows: Rows, theta: torch.Tensor, settings: Settings, memory: dict | None = None) -> Fit:
+        """Train on a table or, with a memory, on the next one of a stream."""
         if self.learning_rate == "auto":
-            return fit_untuned(rows, settings)
+            try:
+                return fit_untuned(rows, settings) if memory is None else fit_stream(rows, settings, memory)
+            except torch.linalg.LinAlgError as overflow:
+                raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
         try:
-            return fit_textbook(rows, theta.to(settings.dtype), settings)
+            return fit_textbook(rows, theta.to(settings.dtype), settings, memory)
         except DivergedError as diverged:
             raise ValueError(
                 f"Training diverged in epoch {diverged.epoch}: learning_rate={self.learning_rate} is too large "
@@ -246,7 +405,7 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like, DataFrame or torch.Tensor of shape (n_samples, n_features)
+        X : array-like, DataFrame, sparse matrix or torch.Tensor of shape (n_samples, n_features)
 
         Returns
         -------
@@ -255,12 +414,12 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_X(self, X)
-        coef, intercept = self.coef_, self.intercept_
+        coef, intercept = self._dense_coef(), self.intercept_
         wide = X
         if self._exact is not None and np.array_equal(np.atleast_2d(coef), self._exact[0].astype(coef.dtype)):
             # Single precision would show, and coef_ is still what fit made it
-            coef = self._exact[0].reshape(self.coef_.shape)
-            intercept = self._exact[1].reshape(self.coef_.shape[:-1])
+            intercept = self._exact[1].reshape(coef.shape[:-1])
+            coef = self._exact[0].reshape(coef.shape)
             wide = X.double() if isinstance(X, torch.Tensor) else X.astype(np.float64)
         if not isinstance(X, torch.Tensor):
             return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
@@ -273,7 +432,7 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like, DataFrame or torch.Tensor of shape (n_samples, n_features)
+        X : array-like, DataFrame, sparse matrix or torch.Tensor of shape (n_samples, n_features)
         y : array-like, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
         sample_weight : array-like of shape (n_samples,), default=None
         """
@@ -282,6 +441,67 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             for name, given in {"X": X, "y": y, "sample_weight": sample_weight}.items()
         )
         return super().score(X, y, sample_weight)
+
+    def to_module(self) -> torch.nn.Linear:
+        """Return the fitted model as a module of torch, on the CPU and ready to be trained further.
+
+        Returns
+        -------
+        torch.nn.Linear
+            From n_features to n_targets (1 for a one-dimensional `y`), in the precision of `coef_`, which it shares no
+            memory with. Without a bias if there is no intercept.
+        """
+        check_is_fitted(self)
+        return export.to_module(self.coef_, self.intercept_, fit_intercept=self.fit_intercept)
+
+    def to_sklearn(self) -> LinearRegression:
+        """Return the fitted model as scikit-learn's own, for those who are to use it without this package.
+
+        Returns
+        -------
+        LinearRegression
+            With copies of `coef_` (dense), `intercept_`, `n_features_in_` and `feature_names_in_`. What its own solver
+            would have found on the way, `rank_` and `singular_`, is not there.
+        """
+        check_is_fitted(self)
+        return export.to_sklearn(vars(self), fit_intercept=self.fit_intercept)
+
+    def sparsify(self) -> "TorchLinearRegressor":
+        """Keep only those coefficients that are not zero.
+
+        Worth it if most are, as an L1 penalty may make them. Predicting and fitting go on as before.
+
+        Returns
+        -------
+        self : TorchLinearRegressor
+            With `coef_` as a CSR array of shape (n_targets, n_features), a single target being one row.
+        """
+        check_is_fitted(self)
+        if not sparse.issparse(self.coef_):
+            self._coef_shape = self.coef_.shape
+            self.coef_ = sparse.csr_array(np.atleast_2d(self.coef_))
+        return self
+
+    def densify(self) -> "TorchLinearRegressor":
+        """Undo :meth:`sparsify`.
+
+        Returns
+        -------
+        self : TorchLinearRegressor
+            With `coef_` as an ndarray.
+        """
+        check_is_fitted(self)
+        self.coef_ = self._dense_coef()
+        return self
+
+    def _dense_coef(self) -> np.ndarray:
+        """Return the coefficients as an array, whether or not they are kept as one."""
+        return self.coef_.toarray().reshape(self._coef_shape) if sparse.issparse(self.coef_) else self.coef_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     @property
     def plan_(self) -> Plan:
@@ -315,6 +535,30 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"optimizer={self.optimizer!r} with optimizer_params={self.optimizer_params!r} needs a number for "
                 'learning_rate; learning_rate="auto" chooses steps for optimizer="sgd" only.'
             )
+        schedule = resolve_schedule(self.schedule)
+        check_mode(self, schedule, dtype)
+        n_targets = rows.y.shape[1]
+        loss = resolve_loss(self.loss, n_targets)
+        if loss.by_autograd and self.backend == "analytic":
+            raise ValueError(
+                f'backend="analytic" knows the slopes of the losses in torchlinreg.losses only, not of '
+                f'loss={self.loss!r}; use backend="autograd" or "linear", or leave the choice to "auto".'
+            )
+        alpha, l1_ratio = (
+            torch.from_numpy(per_target(name, getattr(self, name), n_targets, highest)).to(rows.y.device, torch.float64)
+            for name, highest in (("alpha", np.inf), ("l1_ratio", 1.0))
+        )
+        penalty = make_penalty(self.penalty, alpha, l1_ratio)
+        if self.conditioning == "whiten" and penalty is not None and not penalty.is_smooth:
+            raise ValueError(
+                f'conditioning="whiten" steps in mixtures of the weights, in which penalty={self.penalty!r} with its '
+                'absolute values has no proximal step; use conditioning="scale" or "auto".'
+            )
+        if self.conditioning == "whiten" and rows.is_sparse and rows.X.shape[1] > WHITEN_FEATURES:
+            raise ValueError(
+                f'conditioning="whiten" mixes all features with each other, which would fill a sparse X of '
+                f'{rows.X.shape[1]} columns, more than {WHITEN_FEATURES}; use conditioning="scale" or "auto".'
+            )
         generator = None
         if self.shuffle:
             seed = self.random_state
@@ -322,58 +566,87 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 seed = check_random_state(seed).randint(2**31 - 1)
             generator = torch.Generator("cpu").manual_seed(int(seed))
         return Settings(
-            loss=LOSSES[self.loss](rows.y.shape[1]),
+            loss=loss,
+            penalty=penalty,
             fit_intercept=self.fit_intercept,
-            backend="analytic" if self.backend == "auto" else self.backend,
+            backend=("autograd" if loss.by_autograd else "analytic") if self.backend == "auto" else self.backend,
             optimizer=self.optimizer,
             optimizer_params=self.optimizer_params,
-            momentum=self.momentum,
-            learning_rate=self.learning_rate,
+            momentum=float(self.momentum),
+            learning_rate=plain_number("learning_rate", self.learning_rate),
             batch_size=self.batch_size,
             max_iter=self.max_iter,
-            tol=self.tol,
+            tol=plain_number("tol", self.tol),
             n_iter_no_change=self.n_iter_no_change,
             dtype=dtype,
             conditioning=self.conditioning,
             average=self.average,
             generator=generator,
-            report=self._print_epoch if self.verbose else lambda epoch, loss: None,
+            schedule=schedule,
         )
 
-    def _initial_theta(self, rows: Rows, y_ndim: int, coef_init, intercept_init) -> torch.Tensor:
-        """Return where training starts, in the engine's shape."""
-        n_features, n_targets = rows.X.shape[1], rows.y.shape[1]
-        coef_shape = (n_features,) if y_ndim == 1 else (n_targets, n_features)
-        if self.warm_start and getattr(self, "coef_", np.empty(0)).shape == coef_shape:
-            coef_init = self.coef_ if coef_init is None else coef_init
-            intercept_init = self.intercept_ if intercept_init is None else intercept_init
-        coef = _initial("coef_init", coef_init, coef_shape)
-        intercept = _initial("intercept_init", intercept_init, coef_shape[:-1])
-        theta = np.empty((n_features + self.fit_intercept, n_targets))
-        theta[:n_features] = coef.reshape(n_targets, n_features).T
-        theta[n_features:] = intercept.reshape(1, n_targets)
-        return torch.from_numpy(theta).to(rows.X)
+    def __sklearn_is_fitted__(self) -> bool:
+        return "coef_" in vars(self)
 
-    def _store(self, outcome: Fit, rows: Rows, y_ndim: int, dtype: str) -> None:
-        theta = outcome.theta.to(device="cpu", dtype=torch.float64).numpy()
-        n_features = rows.X.shape[1]
-        self._exact = None
-        if dtype != "float64" and outcome.needs_double:
-            self._exact = (np.array(theta[:n_features].T, order="C"), theta[n_features:].sum(0))
-        coef = np.array(theta[:n_features].T, dtype=dtype, order="C")  # a copy: no memory of torch's stays behind
-        intercept = theta[n_features].astype(dtype) if self.fit_intercept else 0.0
-        self.coef_ = coef[0] if y_ndim == 1 else coef
-        self.intercept_ = intercept[0] if self.fit_intercept and y_ndim == 1 else intercept
+    def _epochs(self, table: Table, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
+        """Return the tasks that callbacks are told of, if there are callbacks."""
+        if not vars(self).get("_skl_callbacks"):
+            return None
+
+        def attributes(theta: torch.Tensor) -> dict:
+            coef, intercept, wide = split_theta(theta, self.n_features_in_, y_ndim, _name(dtype))
+            return {"coef_": coef, "intercept_": intercept, "_exact": wide if self.learning_rate == "auto" else None}
+
+        return Epochs(self, table, None if self.learning_rate == "auto" else self.max_iter, attributes)
+
+    def _after_epoch(self, epochs: Epochs | None):
+        """Return what is to be done after each epoch."""
+
+        def after_epoch(epoch: int, loss: float, theta) -> bool:
+            if self.verbose:
+                self._print_epoch(epoch, loss)
+            return epochs is not None and epochs.after_epoch(epoch, theta)
+
+        return after_epoch
+
+    def _initial_theta(
+        self, rows: Rows, y_ndim: int, coef_init=None, intercept_init=None, *, goes_on: bool
+    ) -> torch.Tensor:
+        """Return where training starts, in the engine's shape."""
+        sizes = rows.X.shape[1], rows.y.shape[1], y_ndim
+        before = self._dense_coef() if goes_on and self.__sklearn_is_fitted__() else np.empty(0)
+        if before.shape == coef_shape(*sizes):
+            coef_init = before if coef_init is None else coef_init
+            intercept_init = self.intercept_ if intercept_init is None and self.fit_intercept else intercept_init
+        return make_theta(coef_init, intercept_init, *sizes, fit_intercept=self.fit_intercept).to(rows.y.device)
+
+    def _store(self, outcome: Fit, rows: Rows, y_ndim: int, dtype: torch.dtype) -> None:
+        dtype = _name(dtype)
+        self.coef_, self.intercept_, wide = split_theta(outcome.theta, rows.X.shape[1], y_ndim, dtype)
+        self._exact = wide if dtype != "float64" and outcome.needs_double else None
         self.loss_curve_ = outcome.loss_curve
+        self.validation_scores_ = outcome.scores
         self.n_iter_ = len(outcome.loss_curve)
-        self.t_ = outcome.n_steps + (getattr(self, "t_", 0) if self.warm_start else 0)
+        self.t_ = outcome.n_steps
         self.converged_ = outcome.converged
         self.optimality_gap_ = outcome.optimality_gap
         self._plan = outcome.plan
+        self._memory = None
 
     def _warn(self, outcome: Fit, rows: Rows, settings: Settings) -> None:
         """Say what the caller should know of how training ended."""
-        if outcome.worsened:
+        if outcome.interrupted:
+            kept = "the best until then" if self.learning_rate == "auto" else "those after the last step"
+            kept = "the best on the rows held out" if outcome.scores else kept
+            warnings.warn(
+                f"Training was interrupted after epoch {self.n_iter_} of at most {self.max_iter}; the weights are "
+                f"{kept}. Fit again to go on, in textbook mode with warm_start=True.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        elif outcome.cut_short:
+            return
+        elif outcome.worsened:
             warnings.warn(
                 f"Training made the loss worse, up to {self.loss_curve_[-1]:.3g}: "
                 f"learning_rate={self.learning_rate} is too large for this data. {self._advise(rows, settings)}",
@@ -398,21 +671,10 @@ class TorchLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Say what to try instead of a learning rate that was too large."""
         stable = ""
         if self.optimizer == "sgd" and not self.optimizer_params:
-            stable = f"The largest stable rate is about {largest_stable_rate(rows, settings):.2g}. "
+            rate = largest_stable_rate(rows, settings)
+            stable = f"The largest stable rate is about {rate:.2g}. " if 0 < rate < np.inf else ""
         return stable + 'Lower it, scale the features, or leave the choice to learning_rate="auto".'
 
 
-def _initial(name: str, given, shape: tuple[int, ...]) -> np.ndarray:
-    """Check where training is to start."""
-    if given is None:
-        return np.zeros(shape)
-    given = to_numpy(given, name) if isinstance(given, torch.Tensor) else given
-    try:
-        start = np.asarray(given, dtype=float)
-    except (TypeError, ValueError) as reason:
-        raise ValueError(f"{name}={given!r} is not made of numbers; this data needs shape {shape}.") from reason
-    if start.shape != shape and not start.size == np.prod(shape, dtype=int) == 1:
-        raise ValueError(f"{name} has shape {start.shape}, but this data needs {shape}.")
-    if not np.isfinite(start).all():
-        raise ValueError(f"{name} contains NaN or infinity; give finite numbers or None for zeros.")
-    return start
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 import torch
 
+from torchlinreg.engine.sparse import SparseTable, Transposed
+
 BLOCK_ELEMENTS = 2**21  # features held in a block at once: 8 MB of float32
+SPARSE_ROOM = 4  # times that of a number, for one that is gathered with its column, and for finding both
 SMALL_ELEMENTS = 2**18  # a table no larger than this may be copied freely
 
 
@@ -21,14 +24,14 @@ class Rows:
 
     Attributes
     ----------
-    X : torch.Tensor of shape (n_rows, n_features)
+    X : torch.Tensor or SparseTable of shape (n_rows, n_features)
         On the device of y or, if that has no room for it, on the host: then blocks travel as they are needed.
     y : torch.Tensor of shape (n_rows, n_columns)
     weight : torch.Tensor of shape (n_rows, 1) or None
         Mean one, so that a weight of two is a row written twice.
     """
 
-    X: torch.Tensor
+    X: torch.Tensor | SparseTable
     y: torch.Tensor
     weight: torch.Tensor | None = None
 
@@ -38,21 +41,33 @@ class Rows:
     @property
     def is_small(self) -> bool:
         """Whether copying the table costs less than thinking about it."""
-        return self.X.numel() <= SMALL_ELEMENTS
+        return self.X.numel() <= SMALL_ELEMENTS and not self.is_sparse
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only the numbers that are not zero are kept, and so cannot be shifted."""
+        return isinstance(self.X, SparseTable)
+
+    @property
+    def width(self) -> int:
+        """Numbers kept of a row, on average."""
+        return -(-self.X.numel() // max(1, len(self)))
 
     def with_ones(self) -> "Rows":
         """Append a column of ones, which makes the intercept a weight like any other."""
+        if self.is_sparse:
+            return replace(self, X=self.X.with_ones())
         return replace(self, X=torch.cat([self.X, self.X.new_ones(len(self), 1)], dim=1))
 
 
 class Batch(NamedTuple):
     """The rows of one step, the slot for what is predicted for them, and what is looked up in every step."""
 
-    X: torch.Tensor
+    X: torch.Tensor | SparseTable
     y: torch.Tensor
     weight: torch.Tensor | None
     predicted: torch.Tensor
-    X_transposed: torch.Tensor
+    X_transposed: torch.Tensor | Transposed
     share: float
     """Of each row in the mean over the batch."""
 
@@ -69,7 +84,7 @@ class Block:
     def cut(cls, rows: Rows, predicted: torch.Tensor, batch_size: int) -> "Block":
         """Cut rows into batches of `batch_size`, the last one maybe shorter; nothing is copied."""
         X, y, predictions = (table.split(batch_size) for table in (rows.X, rows.y, predicted))
-        transposed = rows.X.t().split(batch_size, dim=1)
+        transposed = [part.t() for part in X]
         weights = [None] * len(X) if rows.weight is None else rows.weight.split(batch_size)
         shares = [1.0 / batch_size] * (len(X) - 1) + [1.0 / len(X[-1])]
         return cls(rows, predicted, list(map(Batch, X, y, weights, predictions, transposed, shares)))
@@ -90,9 +105,9 @@ class MiniBatches:
         Instead of a permutation, draw that many rows independently.
     shift : torch.Tensor of shape (n_features,), optional
         Subtracted from the features of each block as it is moved, in the precision of `shift`, which is that of
-        `rows.y` and `rows.weight`.
+        `rows.y` and `rows.weight`. Sparse rows are not shifted; they come in the precision of `rows.y` in any case.
     block_elements : int
-        Features in a block at most, unless a single batch has more.
+        Features in a block at most, unless a single batch has more; of sparse rows those that are kept.
     """
 
     def __init__(
@@ -110,14 +125,17 @@ class MiniBatches:
         self.batch_size = min(batch_size, self.n_rows)
         self.generator = generator if n_draws or self.batch_size < len(rows) else None
         self.steps_per_epoch = -(-self.n_rows // self.batch_size)
-        batches_in_block = max(1, block_elements // (self.batch_size * max(1, rows.X.shape[1])))
+        room = rows.width * (SPARSE_ROOM if rows.is_sparse else 1)
+        batches_in_block = max(1, block_elements // (self.batch_size * max(1, room)))
         self.block_size = min(self.n_rows, batches_in_block * self.batch_size)
         self._draws, self._shift = n_draws is not None, shift
         self._travels = rows.X.device != rows.y.device
-        self._moves = self.generator is not None or shift is not None or self._travels
+        self._moves = self.generator is not None or shift is not None or self._travels or rows.X.dtype != rows.y.dtype
         self._moved = _like(rows, self.block_size) if self._moves else rows
         # Copies to an accelerator are fast from page-locked memory only
-        self._waiting = torch.empty_like(self._moved.X, device="cpu", pin_memory=True) if self._travels else None
+        self._waiting = None
+        if self._travels and not rows.is_sparse:
+            self._waiting = torch.empty_like(self._moved.X, device="cpu", pin_memory=True)
         self._shifted = None if shift is None else shift.new_empty(self.block_size, len(shift))
         self._predicted = rows.y.new_empty(self.block_size, rows.y.shape[1])
         self._blocks: dict[int, Block] = {}
@@ -131,7 +149,7 @@ class MiniBatches:
                 continue
             self._move(slice(start, stop) if order is None else order[start:stop], stop - start)
             # Views of a buffer stay valid; cutting them once is what keeps small steps cheap
-            yield self._block(0, stop - start, keep=True)
+            yield self._block(0, stop - start, keep=not self.rows.is_sparse)
 
     def _order(self) -> torch.Tensor | None:
         if self.generator is None:
@@ -151,6 +169,10 @@ class MiniBatches:
         self._copy(rows.y, chosen, moved.y[:n_rows])
         if rows.weight is not None:
             self._copy(rows.weight, chosen, moved.weight[:n_rows])
+        if rows.is_sparse:
+            # There is no telling beforehand how much a buffer would have to hold
+            self._moved = replace(moved, X=rows.X.rows(chosen).to(rows.y.device, rows.y.dtype))
+            return
         if self._shift is not None and isinstance(chosen, slice) and not self._travels:
             X = rows.X[chosen]
         else:
@@ -181,10 +203,12 @@ class MiniBatches:
 
 
 def _like(rows: Rows, n_rows: int) -> Rows:
-    """Return buffers for that many rows, where y is."""
+    """Return buffers for that many rows, where y is; sparse ones find room of their own."""
     return Rows(
         *(
-            None if table is None else table.new_empty(n_rows, table.shape[1], device=rows.y.device)
+            table
+            if table is None or isinstance(table, SparseTable)
+            else table.new_empty(n_rows, table.shape[1], device=rows.y.device)
             for table in vars(rows).values()
         )
     )

@@ -8,12 +8,15 @@ random signs (Clarkson & Woodruff 2013, "Low rank approximation and regression i
 miss the row that matters.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
-from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.moments import root_mean_square, standardise
+from torchlinreg.engine.batches import MiniBatches, Rows
+from torchlinreg.engine.moments import mean_and_variance, root_mean_square, standardise
+from torchlinreg.engine.penalties import Penalty
 
 EXACT_ELEMENTS = 2**19  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
@@ -28,6 +31,7 @@ QUICK_CONDITION = 1e5
 RANGE_IN_DEVIATIONS = 6.0  # of a sample, roughly
 FAR_FROM_ZERO = 8.0  # offset, in deviations, beyond which features are shifted before they are multiplied
 SINGLE_CONDITION = 3e4  # condition number that single precision can do justice to
+CHUNK_ELEMENTS = 2**20  # numbers of a sparse table that are multiplied at once
 POWER_ITERATIONS = 50
 EPS = torch.finfo(torch.float64).eps
 
@@ -42,10 +46,13 @@ class Transform:
         The part of T that makes weights, which may be diagonal.
     offset : torch.Tensor of shape (n_features,) or None
         Mean of the features. With an intercept, v has a last row for the mean prediction.
+    gain : torch.Tensor of shape (n_directions without that of the intercept, n_columns) or None
+        Length of each direction in each column, where columns differ in that.
     """
 
     weights: torch.Tensor
     offset: torch.Tensor | None
+    gain: torch.Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -59,7 +66,7 @@ class Transform:
 
     def __call__(self, v: torch.Tensor) -> torch.Tensor:
         """Return T v, for v of shape (n_directions, n_columns)."""
-        steps = v[: self.rank]
+        steps = v[: self.rank] if self.gain is None else self.gain * v[: self.rank]
         weights = self.weights[:, None] * steps if self.weights.ndim == 1 else self.weights @ steps
         if self.offset is None:
             return weights
@@ -73,12 +80,36 @@ class Transform:
         centred = of_weights - self.offset[:, None] @ of_intercept
         return torch.cat([self._back(centred), of_intercept])
 
+    def rows(self, X: torch.Tensor) -> torch.Tensor:
+        """Return rows, and the one of the intercept, in the variables v: shape (n_rows, n_directions)."""
+        X = X.to(self.weights).to_dense()
+        X = X if self.offset is None else X - self.offset
+        X = X * self.weights if self.weights.ndim == 1 else X @ self.weights
+        return X if self.offset is None else torch.cat([X, X.new_ones(len(X), 1)], dim=1)
+
     def to(self, dtype: torch.dtype) -> "Transform":
         """Return T in another precision."""
-        return Transform(self.weights.to(dtype), None if self.offset is None else self.offset.to(dtype))
+        return Transform(*(None if part is None else part.to(dtype) for part in vars(self).values()))
+
+    def for_ridge(self, l2: torch.Tensor) -> "Transform":
+        """Return the T of a loss that is round in v with a penalty, ``l2 w² / 2`` of the weights, added.
+
+        Parameters
+        ----------
+        l2 : torch.Tensor of shape (n_features, n_columns)
+            Proportional between columns; one eigendecomposition serves them all.
+        """
+        if self.weights.ndim == 1:
+            return replace(self, gain=(1.0 + l2 * self.weights[:, None].square()).rsqrt())
+        strength = l2.sum(0)
+        shape = l2[:, strength.argmax()]
+        cost, turn = torch.linalg.eigh(self.weights.T @ (shape[:, None] * self.weights))
+        gain = (1.0 + cost.clamp(min=0)[:, None] * (strength / strength.max())).rsqrt()
+        return Transform(self.weights @ turn, self.offset, gain)
 
     def _back(self, gradient: torch.Tensor) -> torch.Tensor:
-        return self.weights[:, None] * gradient if self.weights.ndim == 1 else self.weights.T @ gradient
+        back = self.weights[:, None] * gradient if self.weights.ndim == 1 else self.weights.T @ gradient
+        return back if self.gain is None else self.gain * back
 
 
 @dataclass(frozen=True)
@@ -138,6 +169,10 @@ class Conditioning:
         theta[:n_features] = rescale * (basis @ (basis.T @ (theta[:n_features] / rescale)))
         return theta
 
+    def penalty_in_units(self, penalty: Penalty) -> Penalty:
+        """Return the penalty, given in the units of the data, in those of the table."""
+        return penalty.rescaled(self.y_scale / self.scale[:, None], self.y_scale)
+
     def wind(self, theta: torch.Tensor, *, fit_intercept: bool) -> torch.Tensor:
         """Return theta, given in the units of the data, in those of the table."""
         n_features = self.n_features
@@ -157,8 +192,11 @@ class Conditioning:
         return torch.cat([weights, intercept[None]])
 
 
-def is_exact(n_rows: int, n_features: int) -> bool:
+def is_exact(rows: Rows) -> bool:
     """Whether the table is to be its own sketch: where that is fast, or where it is too short for another."""
+    n_rows, n_features = rows.X.shape
+    if rows.is_sparse and n_features > WHITEN_FEATURES:
+        return True  # of which products only are asked
     size = n_rows * n_features
     operations = size * min(n_rows, n_features)
     if n_rows > 2 * SKETCH_ROWS_PER_FEATURE * n_features:
@@ -173,11 +211,22 @@ def sketch_rows(n_rows: int, n_features: int) -> int:
     return min(n_rows // 2, max(wanted, affordable))
 
 
-def choose_method(method: str | None, n_rows: int, n_features: int) -> str | None:
-    """Return what "auto" stands for: "whiten" unless factorising a sketch would cost more than it saves."""
+def choose_method(method: str | None, rows: Rows, *, least_norm: bool) -> str | None:
+    """Return what "auto" stands for: "whiten" unless factorising a sketch would cost more than it saves.
+
+    Parameters
+    ----------
+    method : {"auto", "whiten", "scale", None}
+    rows : Rows
+    least_norm : bool
+        Whether to find the smallest of many answers: descent from zero does, if columns stay at their own scales.
+    """
+    n_rows, n_features = rows.X.shape
     if method != "auto":
         return method
-    return "whiten" if is_exact(n_rows, n_features) or n_features <= WHITEN_FEATURES else "scale"
+    if n_features <= WHITEN_FEATURES or (is_exact(rows) and not rows.is_sparse):
+        return "whiten"
+    return None if least_norm and rows.is_sparse and n_rows <= n_features else "scale"
 
 
 def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) -> Conditioning:
@@ -191,6 +240,9 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
     fit_intercept : bool
         Nothing is centred without an intercept.
     """
+    if rows.is_sparse:
+        condition = condition_by_sketch if rows.X.shape[1] <= WHITEN_FEATURES else condition_by_products
+        return condition(rows, method, "table", torch.float64, fit_intercept=fit_intercept)
     weight = None if rows.weight is None else rows.weight.double()
     X, shift, scale = standardise(rows.X.to(rows.y.device).double(), weight, centre=fit_intercept, coarse=True)
     y, y_shift, y_scale = standardise(rows.y.double(), weight, centre=fit_intercept)
@@ -215,44 +267,58 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
 
 
 def condition_by_sketch(
-    rows: Rows, method: str | None, kind: str, dtype: torch.dtype, *, fit_intercept: bool, generator: torch.Generator
+    rows: Rows,
+    method: str | None,
+    kind: str,
+    dtype: torch.dtype,
+    *,
+    fit_intercept: bool,
+    generator: torch.Generator | None = None,
 ) -> Conditioning:
-    """Whiten a large table, approximately, without copying it.
+    """Whiten a large or a sparse table, approximately, without copying it.
 
     Parameters
     ----------
     rows : Rows
     method : {"whiten", "scale", None}
         As in `condition_exactly`.
-    kind : {"sample", "fold"}
-        What to sketch the table by.
+    kind : {"sample", "fold", "table"}
+        What to sketch the table by: some of the rows, all of them folded, or all as they are.
     dtype : torch.dtype
         Precision to multiply in, if the condition number allows it.
     fit_intercept : bool
-    generator : torch.Generator
+    generator : torch.Generator, optional
         Draws the sample, or the signs.
     """
     n_rows, n_features = rows.X.shape
-    chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator, device="cpu")
+    chosen = torch.arange(n_rows, device="cpu")
+    if kind != "table":
+        chosen = torch.randint(n_rows, (sketch_rows(n_rows, n_features),), generator=generator, device="cpu")
     few = _take(rows.X, chosen[:SAMPLE_ROWS], rows.y.device)
     shift = _far_from_zero(few, dtype) if fit_intercept else torch.zeros_like(few[0], dtype=torch.float64)
-    if kind == "sample":
+    if kind != "fold":
         offset, sketch = _sample(rows, chosen, shift, centre=fit_intercept)
     else:
         offset, sketch = _fold(rows, shift, centre=fit_intercept, generator=generator)
     if method == "whiten":
-        directions, span, cond = whiten(sketch, quickly=True)
+        directions, span, cond = whiten(sketch, quickly=kind != "table")
     else:
         size = torch.ones_like(shift) if method is None else 1.0 / root_mean_square(sketch, None)
+        size = _coarse(size) if kind == "table" else size
         directions, span, cond = stretch(sketch, size), None, 1.0
     transform = Transform(directions, offset if fit_intercept else None)
     del sketch  # the largest thing here; what follows needs the room
     few = few - shift
     few = torch.cat([few, few.new_ones(len(few), 1)], dim=1) if fit_intercept else few
     norms = transform.pull_back(few.T).square_().sum(0)
+    if rows.is_sparse:
+        # Numbers that are not kept cannot be shifted: their centre is taken care of in the algebra
+        offset, shift, dtype = offset + shift, torch.zeros_like(shift), torch.float64
+        transform = replace(transform, offset=offset if fit_intercept else None)
     y, y_shift, y_scale = standardise(rows.y.double(), rows.weight, centre=fit_intercept)
     dtype = torch.float64 if cond > SINGLE_CONDITION else dtype
-    load = {"shift": shift.to(dtype)} if shift.any() or dtype != rows.X.dtype else {}
+    dense = not rows.is_sparse
+    load = {"shift": shift.to(dtype)} if dense and (shift.any() or dtype != rows.X.dtype) else {}
     weight = None if rows.weight is None else rows.weight.to(dtype)
     return Conditioning(
         Rows(rows.X, y.to(dtype), weight),
@@ -269,8 +335,63 @@ def condition_by_sketch(
     )
 
 
+def condition_by_products(
+    rows: Rows, method: str | None, kind: str, dtype: torch.dtype, *, fit_intercept: bool
+) -> Conditioning:
+    """Bring the columns to one scale, or leave them at theirs, by products with the table alone.
+
+    Parameters
+    ----------
+    rows : Rows
+    method : {"scale", None}
+        As in `condition_exactly`.
+    kind : {"table"}
+    dtype : torch.dtype
+        Precision to multiply in.
+    fit_intercept : bool
+    """
+    y, y_shift, y_scale = standardise(rows.y.double(), rows.weight, centre=fit_intercept)
+    rows = Rows(rows.X, y.to(dtype), None if rows.weight is None else rows.weight.to(dtype))
+    chunks = MiniBatches(rows, max(1, CHUNK_ELEMENTS // max(1, rows.width)))
+    mean, variance = mean_and_variance(chunks, centre=fit_intercept)
+    size = torch.ones_like(mean) if method is None else _coarse(torch.where(variance > 0, variance, 1.0).rsqrt())
+    offset = mean if fit_intercept else None
+    curvature = largest_eigenvalue(partial(_curve, chunks, Transform(size, offset)), torch.zeros_like(mean))
+    size /= max(curvature, EPS) ** 0.5
+    return Conditioning(
+        rows,
+        torch.zeros_like(mean),
+        torch.ones_like(mean),
+        y_shift,
+        y_scale,
+        Transform(size, offset),
+        None,
+        condition=1.0,
+        sketch=kind,
+        heaviness=(variance * size.square()).sum().item() + fit_intercept,
+    )
+
+
+def _curve(chunks: MiniBatches, transform: Transform, direction: torch.Tensor) -> torch.Tensor:
+    """Multiply by the second moment of the centred rows in the variables v, those of weights."""
+    v = direction if transform.offset is None else torch.cat([direction, direction.new_zeros(1, 1)])
+    theta, gradient = transform(v), 0.0
+    for block in chunks:
+        for batch in block.batches:
+            error = batch.X @ theta[: len(direction)] + theta[len(direction) :].sum(0)
+            error = error if batch.weight is None else batch.weight * error
+            of_weights = batch.X_transposed @ error
+            gradient += of_weights if transform.offset is None else torch.cat([of_weights, error.sum(0)[None]])
+    return transform.pull_back(gradient)[: len(direction)] / chunks.n_rows
+
+
+def _coarse(size: torch.Tensor) -> torch.Tensor:
+    """Return the nearest powers of two, as tables that are copied are scaled by."""
+    return torch.exp2(torch.log2(size).round())
+
+
 def _take(table: torch.Tensor, chosen: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return table.index_select(0, chosen.to(table.device)).to(device)
+    return table.index_select(0, chosen.to(table.device)).to(device).to_dense()
 
 
 def _far_from_zero(sample: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -302,7 +423,7 @@ def _fold(rows: Rows, shift: torch.Tensor, *, centre: bool, generator: torch.Gen
     sketch, part = shift.new_zeros(size, n_features), shift.new_empty(size, n_features)
     total, signs = torch.zeros_like(shift), shift.new_zeros(size, 1)
     for start in range(0, n_rows, size):
-        X = rows.X[start : start + size].to(shift.device)
+        X = rows.X[start : start + size].to(shift.device).to_dense()
         X = torch.sub(X, shift, out=part[: len(X)])
         sign = torch.randint(2, (len(X), 1), generator=generator, device="cpu").to(X).mul_(2).sub_(1)
         if rows.weight is None:
@@ -368,13 +489,23 @@ def stretch(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
 
 def top_eigenvalue(table: torch.Tensor, weight: torch.Tensor | None = None) -> float:
     """Largest eigenvalue of the weighted second moment of the columns, by power iteration."""
+
+    def second_moment(direction: torch.Tensor) -> torch.Tensor:
+        image = table @ direction
+        return table.T @ (image if weight is None else weight * image) / len(table)
+
+    like = torch.empty(table.shape[1], dtype=table.dtype, device=table.device)
+    return largest_eigenvalue(second_moment, like)
+
+
+def largest_eigenvalue(times: Callable, like: torch.Tensor) -> float:
+    """Largest eigenvalue of the matrix that `times` multiplies by, none of whose eigenvalues is negative."""
     generator = torch.Generator("cpu").manual_seed(0)
-    direction = torch.randn(table.shape[1], 1, generator=generator, dtype=table.dtype, device="cpu").to(table.device)
+    direction = torch.randn(len(like), 1, generator=generator, dtype=like.dtype, device="cpu").to(like.device)
     eigenvalue = 0.0
     for _ in range(POWER_ITERATIONS):
         direction = direction / torch.linalg.vector_norm(direction)
-        image = table @ direction
-        image = table.T @ (image if weight is None else weight * image) / len(table)
+        image = times(direction)
         eigenvalue = (direction * image).sum().item()
         if eigenvalue <= 0:
             return 0.0

@@ -55,8 +55,8 @@ def descend(
     units: torch.Tensor,
     max_iter: int,
     after_epoch: Callable[[int, float], bool],
-) -> list[float]:
-    """Train for at most `max_iter` epochs.
+) -> tuple[list[float], bool]:
+    """Train for at most `max_iter` epochs, or until the user interrupts.
 
     Parameters
     ----------
@@ -68,8 +68,10 @@ def descend(
 
     Returns
     -------
-    list of float
-        The mean loss of each epoch, summed over the columns.
+    curve : list of float
+        The mean loss of each whole epoch, summed over the columns.
+    interrupted : bool
+        Whether the user has had enough (Ctrl-C). The model is then where its last step led.
 
     Raises
     ------
@@ -77,13 +79,19 @@ def descend(
         As soon as an epoch ends with a loss or weights that are not finite.
     """
     curve: list[float] = []
-    for epoch in range(1, max_iter + 1):
-        curve.append((units * train_epoch(model, loss, optimizer, batches)).sum().item())
-        if not (math.isfinite(curve[-1]) and model.theta().isfinite().all()):
-            raise DivergedError(epoch)
-        if after_epoch(epoch, curve[-1]):
-            break
-    return curve
+    interrupted = False
+    try:
+        for epoch in range(1, max_iter + 1):
+            curve.append((units * train_epoch(model, loss, optimizer, batches)).sum().item())
+            if not (math.isfinite(curve[-1]) and model.theta().isfinite().all()):
+                raise DivergedError(epoch)
+            if after_epoch(epoch, curve[-1]):
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+        if not model.theta().isfinite().all():
+            raise DivergedError(len(curve) + 1) from None
+    return curve, interrupted
 
 
 class Patience:
@@ -101,7 +109,34 @@ class Patience:
         self._best = min(self._best, loss)
         return self.is_exhausted
 
+    def renew(self) -> None:
+        """Count anew, from the best so far."""
+        self._stale = 0
+
     @property
     def is_exhausted(self) -> bool:
         """Whether the last epochs brought nothing."""
         return self._stale >= self.n_iter_no_change
+
+
+class Validation:
+    """Scores on rows that are not learnt from, and the weights that did best there.
+
+    Parameters
+    ----------
+    score : callable (theta) -> float
+        The higher, the better.
+    """
+
+    def __init__(self, score: Callable[[torch.Tensor], float]):
+        self._score = score
+        self.scores: list[float] = []
+        self.best: torch.Tensor | None = None
+
+    def note(self, theta: torch.Tensor) -> float:
+        """Take note of the weights after an epoch, and return their score."""
+        score = self._score(theta)
+        if self.best is None or score > max(self.scores):
+            self.best = theta.clone()
+        self.scores.append(score)
+        return score

@@ -33,7 +33,7 @@ def resolve_device(device: str | torch.device | None, home: torch.device) -> tor
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as reason:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as reason:
         what = str(reason).splitlines()[0].split(". ")[0][:200]
         raise ValueError(
             f"device={device!r} cannot be used here ({what}). "

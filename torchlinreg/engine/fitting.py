@@ -9,9 +9,16 @@ import torch
 
 from torchlinreg.engine.devices import full_precision
 from torchlinreg.engine.losses import Loss
+from torchlinreg.engine.penalties import Penalty
+from torchlinreg.engine.schedules import Schedule
 
 _ACCELERATOR = torch.accelerator.current_accelerator()
 AUTOCAST_DEVICES = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
+
+
+def _go_on(epoch: int, loss: float, theta: Callable[[], torch.Tensor]) -> bool:
+    """Look at nothing, and do not stop."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,7 @@ class Settings:
     """What the estimator's parameters say about training."""
 
     loss: Loss
+    penalty: Penalty | None
     fit_intercept: bool
     backend: str
     optimizer: Any
@@ -33,7 +41,11 @@ class Settings:
     conditioning: str | None
     average: bool | int | str
     generator: torch.Generator | None
-    report: Callable[[int, float], None]
+    schedule: Schedule | None = None
+    score: Callable[[torch.Tensor], float] | None = None
+    """Rates theta on rows held out."""
+    after_epoch: Callable[[int, float, Callable[[], torch.Tensor]], bool] = _go_on
+    """Told of each epoch, counted from one, its loss, and where theta then is; returns True to stop."""
 
     @property
     def seed(self) -> int:
@@ -59,6 +71,14 @@ class Fit:
         Whether predictions lose more than they should if theta is rounded to single precision.
     plan : dict
         What "auto" stood for: name to (value, reason).
+    scores : list of float, optional
+        Of each epoch, on rows held out.
+    cut_short : bool
+        Whether somebody outside ended training: the user by an interrupt, or `Settings.after_epoch`.
+    interrupted : bool
+        Whether it was the user.
+    memory : dict, optional
+        What a stream of tables goes on from, beside theta.
     """
 
     theta: torch.Tensor
@@ -69,6 +89,10 @@ class Fit:
     optimality_gap: float | None = None
     needs_double: bool = False
     plan: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    scores: list[float] | None = None
+    cut_short: bool = False
+    interrupted: bool = False
+    memory: dict[str, Any] | None = None
 
 
 def no_graph(settings: Settings, *, by_hand: bool) -> ExitStack:

@@ -2,9 +2,18 @@
 
 A loss works elementwise on predictions and targets of shape (n_rows, n_columns): columns are models of their own
 and never mix. To add one, write a class and enter it in `LOSSES`; the tests check its slope numerically.
+
+Most losses in use are one function of the residual: nothing inside a tube, then a parabola, then a straight line.
+`Residual` is that function; its children say how wide the tube is and how steep the rest may get.
 """
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property, partial
+from numbers import Real
 from typing import Protocol
 
 import torch
@@ -14,7 +23,17 @@ class Loss(Protocol):
     """Elementwise cost of a prediction."""
 
     curvature: float
-    """Largest second derivative in the prediction: bounds the stable learning rate."""
+    """Largest second derivative in the prediction, which bounds the stable learning rate; infinite where the slope
+    jumps, NaN if nobody knows."""
+
+    is_quadratic: bool
+    """Whether it is (prediction - target)² times half the curvature."""
+
+    is_smooth: bool
+    """Whether its slope nowhere jumps, as far as anybody knows."""
+
+    by_autograd: bool
+    """Whether its slope is found by autograd."""
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the cost of each prediction, shape (n_rows, n_columns)."""
@@ -22,30 +41,81 @@ class Loss(Protocol):
     def slope(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return its derivative in the prediction, shape (n_rows, n_columns)."""
 
+    def bend(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return its second derivative, zero where there is none, shape (n_rows, n_columns)."""
 
-@dataclass(frozen=True)
-class SquaredError:
-    """Half the squared error, (prediction - target)² / 2, as in scikit-learn's `SGDRegressor`."""
+    def majorant(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the second derivative of a parabola that touches the loss and lies above it, or about so."""
 
-    n_targets: int = 1
+    def for_targets(self, n_targets: int) -> "Loss":
+        """Return the loss for that many targets, if that makes a difference to it."""
 
-    @property
-    def curvature(self) -> float:
-        """Second derivative, the same everywhere."""
-        return 1.0
+    def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> "Loss":
+        """Return the loss, over scale², of predictions and targets given as (original - shift) / scale.
+
+        Both are of shape (n_columns,).
+        """
+
+    def smoothed(self, width: float) -> "Loss":
+        """Return a loss close from below whose slope takes residuals of that width to change, if its own is faster."""
+
+
+class Quadratic(ABC):
+    """Squared residuals, times half the curvature."""
+
+    is_quadratic = True
+    is_smooth = True
+    by_autograd = False
+    curvature: float
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return (prediction - target)² / 2."""
-        return (prediction - target).square().mul(0.5)
+        """Return curvature (prediction - target)² / 2."""
+        return (prediction - target).square().mul(0.5 * self.curvature)
 
     def slope(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return prediction - target."""
-        return prediction - target
+        """Return curvature (prediction - target)."""
+        residual = prediction - target
+        return residual if self.curvature == 1.0 else residual.mul_(self.curvature)
+
+    def bend(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the curvature."""
+        return torch.full_like(prediction, self.curvature)
+
+    majorant = bend
+
+    def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> Loss:
+        """Return the loss itself, which looks the same in all units."""
+        return self
+
+    def smoothed(self, width: float) -> Loss:
+        """Return the loss itself, whose slope never ends to change."""
+        return self
+
+    @abstractmethod
+    def for_targets(self, n_targets: int) -> Loss:
+        """Return the loss for that many targets."""
 
 
 @dataclass(frozen=True)
-class MeanSquaredError:
-    """torch's `MSELoss`: its mean runs over the targets too, so each of them weighs 1 / n_targets."""
+class SquaredError(Quadratic):
+    """Half the squared error, (prediction - target)² / 2, as in :class:`~sklearn.linear_model.SGDRegressor`."""
+
+    curvature = 1.0
+
+    def for_targets(self, n_targets: int) -> Loss:
+        """Return the loss itself."""
+        return self
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Quadratic):
+    """:class:`torch.nn.MSELoss`: its mean runs over the targets too, so each of them weighs 1 / n_targets.
+
+    Parameters
+    ----------
+    n_targets : int, default=1
+        Set by the estimator to what the data have.
+    """
 
     n_targets: int = 1
 
@@ -54,16 +124,343 @@ class MeanSquaredError:
         """Second derivative, the same everywhere."""
         return 2.0 / self.n_targets
 
+    def for_targets(self, n_targets: int) -> Loss:
+        """Return the mean over that many targets."""
+        return MeanSquaredError(n_targets)
+
+
+class Residual:
+    """Zero while the residual stays inside a tube, then a parabola, until its slope has reached what it may.
+
+    The fields of a child, in units of the target, may be tensors of shape (n_columns,).
+    """
+
+    is_quadratic = False
+    is_smooth = True
+    by_autograd = False
+    tube: float = 0.0
+    curvature: float = 1.0
+    rise: float = math.inf
+    """Largest slope for predictions that are too large."""
+    fall: float = math.inf
+    """Largest slope, downwards, for predictions that are too small."""
+
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return (prediction - target)² / n_targets."""
-        return (prediction - target).square().div(self.n_targets)
+        """Return the cost of the part of the residual that is outside the tube."""
+        residual = prediction - target
+        above, below = torch.relu(residual - self.tube), torch.relu(-residual - self.tube)
+        if not self.is_smooth:
+            return self.rise * above + self.fall * below
+        return self._side(above, self.rise) + self._side(below, self.fall)
 
     def slope(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return 2 (prediction - target) / n_targets."""
-        return (prediction - target).mul_(2.0 / self.n_targets)
+        """Return the derivative; where that jumps, zero, which is between its two values."""
+        residual = prediction - target
+        if not self.is_smooth:
+            above, below = (residual > self.tube).to(residual), (residual < -self.tube).to(residual)
+            return self.rise * above - self.fall * below
+        return _clamp(self._outside(residual) * self.curvature, -self.fall, self.rise)
+
+    def bend(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the curvature on the parabolas, zero on the straight parts."""
+        if not self.is_smooth:
+            return torch.zeros_like(prediction)
+        residual = prediction - target
+        slope = self._outside(residual) * self.curvature
+        bent = (slope > -self.fall) & (slope < self.rise) & (residual.abs() >= self.tube)
+        return bent.to(residual) * self.curvature
+
+    def majorant(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the curvature on the parabolas, and less the farther a straight part has led."""
+        outside = self._outside(prediction - target)
+        steepest = torch.where(outside > 0, _tensor(self.rise), _tensor(self.fall))
+        return torch.minimum(steepest / outside.abs(), _tensor(self.curvature)).to(prediction)
+
+    def for_targets(self, n_targets: int) -> Loss:
+        """Return the loss itself: targets do not mix."""
+        return self
+
+    def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> Loss:
+        """Return the same shape with a narrower tube and a gentler slope."""
+        curvature = torch.full_like(scale, self.curvature)
+        return _Piecewise(self.tube / scale, curvature, self.rise / scale, self.fall / scale, self.is_smooth)
+
+    def smoothed(self, width: float) -> Loss:
+        """Return the loss with a parabola at least that wide.
+
+        That is a Moreau envelope (Nesterov 2005, "Smooth minimization of non-smooth functions").
+        """
+        curvature, tube, rise, fall = map(_tensor, (self.curvature, self.tube, self.rise, self.fall))
+        return _Piecewise(tube, torch.minimum(curvature, torch.maximum(rise, fall) / width), rise, fall)
+
+    def _outside(self, residual: torch.Tensor) -> torch.Tensor:
+        return residual - _clamp(residual, -self.tube, self.tube)
+
+    def _side(self, distance: torch.Tensor, steepest) -> torch.Tensor:
+        bent = _clamp(distance, None, steepest / self.curvature)
+        return self.curvature * bent * (distance - 0.5 * bent)
 
 
-LOSSES: dict[str, type[Loss]] = {"squared_error": SquaredError, "mse": MeanSquaredError}
+@dataclass(frozen=True)
+class _Piecewise(Residual):
+    tube: torch.Tensor
+    curvature: torch.Tensor
+    rise: torch.Tensor
+    fall: torch.Tensor
+    is_smooth: bool = True
+
+
+@dataclass(frozen=True)
+class Huber(Residual):
+    """Half the squared error as far as `delta`, then straight on (Huber 1964).
+
+    With ``delta = epsilon * scale_`` it is what :class:`~sklearn.linear_model.HuberRegressor` ends up with.
+
+    Parameters
+    ----------
+    delta : float, default=1.35
+        Residual, in units of the target, beyond which it counts linearly.
+    """
+
+    delta: float = 1.35
+
+    def __post_init__(self):
+        _check_field(self, "delta", self.delta, positive=True)
+
+    @property
+    def rise(self) -> float:
+        """Largest slope."""
+        return self.delta
+
+    fall = rise
+
+
+@dataclass(frozen=True)
+class AbsoluteError(Residual):
+    """The absolute error, whose best constant is the median."""
+
+    is_smooth = False
+    curvature = math.inf
+    rise = fall = 1.0
+
+
+@dataclass(frozen=True)
+class Quantile(Residual):
+    """The pinball loss, whose best constant is a quantile, as in :class:`~sklearn.linear_model.QuantileRegressor`.
+
+    Parameters
+    ----------
+    quantile : float, default=0.5
+        Share of the targets, between 0 and 1, that should lie below the predictions.
+    """
+
+    quantile: float = 0.5
+
+    is_smooth = False
+    curvature = math.inf
+
+    def __post_init__(self):
+        if not (isinstance(self.quantile, Real) and 0 < self.quantile < 1):
+            raise ValueError(f"Quantile(quantile={self.quantile!r}): must be a number between 0 and 1, such as 0.9.")
+
+    @property
+    def rise(self) -> float:
+        """Slope for predictions that are too large."""
+        return 1.0 - self.quantile
+
+    @property
+    def fall(self) -> float:
+        """Slope, downwards, for predictions that are too small."""
+        return self.quantile
+
+
+@dataclass(frozen=True)
+class EpsilonInsensitive(Residual):
+    """The absolute error beyond `epsilon`, as in :class:`~sklearn.linear_model.SGDRegressor` and support vectors.
+
+    Parameters
+    ----------
+    epsilon : float, default=0.1
+        Residual, in units of the target, up to which nothing is lost.
+    """
+
+    epsilon: float = 0.1
+
+    is_smooth = False
+    curvature = math.inf
+    rise = fall = 1.0
+
+    def __post_init__(self):
+        _check_field(self, "epsilon", self.epsilon, positive=False)
+
+    @property
+    def tube(self) -> float:
+        """Half its width."""
+        return self.epsilon
+
+
+@dataclass(frozen=True)
+class SquaredEpsilonInsensitive(Residual):
+    """The square of what the error exceeds `epsilon` by, as in :class:`~sklearn.linear_model.SGDRegressor`.
+
+    Parameters
+    ----------
+    epsilon : float, default=0.1
+        Residual, in units of the target, up to which nothing is lost.
+    """
+
+    epsilon: float = 0.1
+
+    curvature = 2.0
+
+    def __post_init__(self):
+        _check_field(self, "epsilon", self.epsilon, positive=False)
+
+    @property
+    def tube(self) -> float:
+        """Half its width."""
+        return self.epsilon
+
+
+class TorchLoss:
+    """Any loss that torch can differentiate: a module of :mod:`torch.nn`, or a function of your own.
+
+    Parameters
+    ----------
+    function : callable (prediction, target) -> torch.Tensor
+        Returns either the cost of each element or, for a few rows at a time, one number, a mean.
+    n_targets : int, default=1
+        The targets that a mean runs over.
+    """
+
+    curvature = math.nan
+    is_quadratic = False
+    is_smooth = True
+    by_autograd = True
+
+    def __init__(self, function: Callable, n_targets: int = 1):
+        self.function, self.n_targets = function, n_targets
+
+    def __repr__(self) -> str:
+        return f"TorchLoss({self.function!r})"
+
+    @cached_property
+    def _elementwise(self) -> Callable:
+        """The function, made to return the cost of each element."""
+        reduction = getattr(self.function, "reduction", None)
+        if reduction is None:
+            return self._by_elements
+        if reduction == "sum":
+            raise ValueError(
+                f"loss={self.function!r} sums over the rows, so that a step would grow with the batch; "
+                'use reduction="mean".'
+            )
+        whole = deepcopy(self.function)
+        whole.reduction = "none"
+        share = 1.0 / self.n_targets if reduction == "mean" else 1.0
+        return lambda prediction, target: whole(prediction, target) * share
+
+    def _by_elements(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        value = self.function(prediction, target)
+        if not isinstance(value, torch.Tensor) or (prediction.requires_grad and not value.requires_grad):
+            raise ValueError(
+                f"loss={self.function!r} returned {type(value).__name__} that torch cannot differentiate; "
+                "return a torch.Tensor computed from the prediction by operations of torch."
+            )
+        if value.shape == prediction.shape:
+            return value
+        if value.numel() != 1:
+            raise ValueError(
+                f"loss={self.function!r} returned shape {tuple(value.shape)} for predictions of shape "
+                f"{tuple(prediction.shape)}; return that shape, or one number."
+            )
+        # The cost of each row, as the mean over a batch of that row alone, which its targets share
+        by_row = torch.vmap(lambda p, t: self.function(p[None], t[None]).reshape(()))(prediction, target)
+        return (by_row[:, None] / prediction.shape[1]).repeat(1, prediction.shape[1])
+
+    def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the cost of each prediction."""
+        return self._elementwise(prediction, target)
+
+    def slope(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return its derivative, by autograd."""
+        with torch.enable_grad():
+            prediction = prediction.detach().requires_grad_()
+            return torch.autograd.grad(self.value(prediction, target).sum(), prediction)[0]
+
+    def bend(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return its second derivative, by autograd; zero where it is negative, or where there is none."""
+        with torch.enable_grad():
+            prediction = prediction.detach().requires_grad_()
+            value = self.value(prediction, target).sum()
+            (slope,) = torch.autograd.grad(value, prediction, create_graph=True)
+            if not slope.requires_grad:
+                return torch.zeros_like(prediction)
+            (bend,) = torch.autograd.grad(slope.sum(), prediction, allow_unused=True)
+        return torch.zeros_like(prediction) if bend is None else bend.clamp(min=0)
+
+    def majorant(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the second derivative, or its mean where that is larger."""
+        bend = self.bend(prediction, target)
+        return torch.maximum(bend, bend.mean())
+
+    def for_targets(self, n_targets: int) -> Loss:
+        """Return the loss whose mean runs over that many targets."""
+        return TorchLoss(self.function, n_targets)
+
+    def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> Loss:
+        """Return the loss of numbers brought back to the units that the function knows."""
+        return TorchLoss(partial(_in_units, self._elementwise, shift, scale))
+
+    def smoothed(self, width: float) -> Loss:
+        """Return the loss itself."""
+        return self
+
+
+def _in_units(function: Callable, shift, scale, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    shift, scale = shift.to(prediction), scale.to(prediction)
+    return function(shift + scale * prediction, shift + scale * target) / scale.square()
+
+
+def _tensor(number) -> torch.Tensor:
+    return number if isinstance(number, torch.Tensor) else torch.tensor(number, dtype=torch.float64)
+
+
+def _clamp(table: torch.Tensor, low, high) -> torch.Tensor:
+    # torch.clamp wants two numbers or two tensors
+    if isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
+        low, high = (
+            bound if bound is None or isinstance(bound, torch.Tensor) else table.new_tensor(bound)
+            for bound in (low, high)
+        )
+        low, high = (None if bound is None else bound.to(table) for bound in (low, high))
+    return torch.clamp(table, low, high)
+
+
+def _check_field(loss: Loss, name: str, given, *, positive: bool) -> None:
+    if not (isinstance(given, Real) and math.isfinite(given) and (given > 0 if positive else given >= 0)):
+        wanted = "a positive number" if positive else "a number that is not negative"
+        raise ValueError(f"{type(loss).__name__}({name}={given!r}): must be {wanted}, in units of the target.")
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "squared_error": SquaredError,
+    "mse": MeanSquaredError,
+    "huber": Huber,
+    "absolute_error": AbsoluteError,
+    "quantile": Quantile,
+    "epsilon_insensitive": EpsilonInsensitive,
+    "squared_epsilon_insensitive": SquaredEpsilonInsensitive,
+}
+
+
+def resolve_loss(loss, n_targets: int) -> Loss:
+    """Return the loss that a name, an object or a function stands for."""
+    if isinstance(loss, str):
+        loss = LOSSES[loss]()
+    elif not (hasattr(loss, "slope") and hasattr(loss, "bend")):
+        loss = TorchLoss(loss)
+    return loss.for_targets(n_targets)
 
 
 def total(loss: Loss, prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

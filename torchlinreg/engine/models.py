@@ -45,6 +45,9 @@ class Model(Protocol):
     def replace_gradient(self, gradient: torch.Tensor) -> None:
         """Put another gradient, in the shape of theta, in the place of the one that `backward` found."""
 
+    def move(self, change: torch.Tensor) -> None:
+        """Add a change, in the shape of theta, to the parameters."""
+
 
 class AnalyticModel:
     """The gradient in closed form, Xᵀ error / n_rows: no graph, three small products and sums a step.
@@ -111,6 +114,10 @@ class AnalyticModel:
         self._theta.grad.copy_(gradient)
         self._factors = None
 
+    def move(self, change: torch.Tensor) -> None:
+        """Add to weights and intercept at once."""
+        self._theta.add_(change)
+
 
 class AutogradModel:
     """Two tensors with ``requires_grad``; torch finds the gradient from the written-out prediction."""
@@ -162,6 +169,12 @@ class AutogradModel:
         if self.b is not None:
             self.b.grad.copy_(gradient[-1])
 
+    def move(self, change: torch.Tensor) -> None:
+        """Add to w and b."""
+        self.w.add_(change[: len(self.w)])
+        if self.b is not None:
+            self.b.add_(change[-1])
+
 
 class LinearModel:
     """`torch.nn.Linear`, as the concise tutorials have it."""
@@ -209,6 +222,12 @@ class LinearModel:
         self.module.weight.grad.copy_(gradient[: self.module.in_features].t())
         if self.module.bias is not None:
             self.module.bias.grad.copy_(gradient[-1])
+
+    def move(self, change: torch.Tensor) -> None:
+        """Add to weight and bias."""
+        self.module.weight.add_(change[: self.module.in_features].t())
+        if self.module.bias is not None:
+            self.module.bias.add_(change[-1])
 
 
 def _stack(weights: torch.Tensor, intercept: torch.Tensor | None) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 import torch
 
+from torchlinreg.engine.batches import MiniBatches
+
 
 def standardise(
     table: torch.Tensor, weight: torch.Tensor | None, *, centre: bool, coarse: bool = False
@@ -29,6 +31,29 @@ def weighted_mean(table: torch.Tensor, weight: torch.Tensor | None) -> torch.Ten
     first = table[0]
     rest = table - first
     return first + (rest if weight is None else rest.mul_(weight)).mean(0)
+
+
+def mean_and_variance(batches: MiniBatches, *, centre: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of each column of sparse rows, or zero, and the mean square of what is left; no variance below rounding."""
+    n_rows, n_features = batches.rows.X.shape
+    zeros = batches.rows.y.new_zeros(n_features)
+    mean, variance, kept = zeros.clone(), zeros.clone(), zeros.clone()
+    for again in (False, True):
+        for block in batches:
+            for batch in block.batches:
+                weight = torch.ones_like(batch.y[:, :1]) if batch.weight is None else batch.weight
+                if not again:
+                    mean += (batch.X_transposed @ weight)[:, 0] * centre
+                    continue
+                value = batch.X.value
+                deviation = value - mean.index_select(0, batch.X.col)
+                variance += (batch.X.with_values(deviation.square_()).t() @ weight)[:, 0]
+                kept += (batch.X.with_values(torch.ones_like(value)).t() @ weight)[:, 0]
+        if not again:
+            mean /= n_rows
+    variance = (variance / n_rows) + (1.0 - kept / n_rows).clamp_(min=0) * mean.square()
+    rounding = 64 * torch.finfo(mean.dtype).eps * mean
+    return mean, torch.where(variance > rounding.square(), variance, 0.0)
 
 
 def root_mean_square(table: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

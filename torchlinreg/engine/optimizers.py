@@ -1,12 +1,21 @@
 """How a gradient becomes a step: SGD written out, or any optimiser of torch."""
 
 import inspect
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from torchlinreg.engine.conditioning import Transform
 from torchlinreg.engine.models import Model
+from torchlinreg.engine.penalties import Penalty, shrink
+
+
+@dataclass
+class Rate:
+    """The learning rate of the next step, which a schedule may change."""
+
+    now: float
 
 
 class Optimizer(Protocol):
@@ -16,6 +25,16 @@ class Optimizer(Protocol):
         """Take one step."""
 
 
+class BaseOptimizer(Optimizer, Protocol):
+    """One that remembers its steps, if at all, in tensors."""
+
+    def state(self) -> dict:
+        """Return what it remembers, by name."""
+
+    def resume(self, state: dict) -> None:
+        """Go on from there."""
+
+
 class SGD:
     """The hand-written step: ``parameter -= learning_rate * gradient``.
 
@@ -23,8 +42,8 @@ class SGD:
     `torch.optim.SGD`. To be called with autograd switched off.
     """
 
-    def __init__(self, model: Model, lr: float, momentum: float = 0.0):
-        self._model, self._lr, self._momentum = model, lr, momentum
+    def __init__(self, model: Model, rate: Rate, momentum: float = 0.0):
+        self._model, self._rate, self._momentum = model, rate, momentum
         self._velocity = torch.zeros_like(model.theta()) if momentum else None
 
     def step(self) -> None:
@@ -32,19 +51,38 @@ class SGD:
         if self._momentum:
             self._velocity.mul_(self._momentum).add_(self._model.gradient())
             self._model.replace_gradient(self._velocity)
-        self._model.descend(self._lr)
+        self._model.descend(self._rate.now)
+
+    def state(self) -> dict:
+        """Return the velocity, if there is one."""
+        return {} if self._velocity is None else {"velocity": self._velocity}
+
+    def resume(self, state: dict) -> None:
+        """Go on at that velocity."""
+        if self._velocity is not None:
+            self._velocity.copy_(state["velocity"])
 
 
 class TorchOptimizer:
     """An optimiser of torch, which finds the gradient in the parameters."""
 
-    def __init__(self, model: Model, optimizer: torch.optim.Optimizer):
-        self._model, self._optimizer = model, optimizer
+    def __init__(self, model: Model, rate: Rate, optimizer: torch.optim.Optimizer):
+        self._model, self._rate, self._optimizer = model, rate, optimizer
 
     def step(self) -> None:
         """Take one step."""
         self._model.gradient()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate.now
         self._optimizer.step()
+
+    def state(self) -> dict:
+        """Return what torch keeps of each parameter."""
+        return self._optimizer.state_dict()["state"]
+
+    def resume(self, state: dict) -> None:
+        """Go on from there."""
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
 
 
 class Preconditioned:
@@ -67,6 +105,55 @@ class Preconditioned:
         self._optimizer.step()
 
 
+class Penalised:
+    """Another optimiser that minds a penalty: its slope beforehand, its proximal step afterwards.
+
+    Proximal gradient descent, of which ISTA is an example (Beck & Teboulle 2009, "A fast iterative
+    shrinkage-thresholding algorithm for linear inverse problems").
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    model : Model
+    penalty : Penalty
+    n_features : int
+        Rows of theta that are weights.
+    rate : Rate
+        Length of the steps.
+    transform : Transform, optional
+        That of `Preconditioned`, if it is diagonal: then each weight has a step of its own length.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        model: Model,
+        penalty: Penalty,
+        n_features: int,
+        rate: Rate,
+        transform: Transform | None = None,
+    ):
+        self._optimizer, self._model, self._penalty = optimizer, model, penalty
+        self._n_features, self._rate, self._transform = n_features, rate, transform
+
+    def step(self) -> None:
+        """Take one step."""
+        model, penalty, n_features = self._model, self._penalty, self._n_features
+        gradient = model.gradient().clone()
+        gradient[:n_features] += penalty.slope(model.theta()[:n_features])
+        model.replace_gradient(gradient)
+        self._optimizer.step()
+        if penalty.is_smooth:
+            return
+        theta = model.theta()
+        weights, change = theta[:n_features], torch.zeros_like(theta)
+        length = self._rate.now if self._transform is None else self._rate.now * self._transform.weights[:, None] ** 2
+        change[:n_features] = shrink(weights, penalty.kink * length) - weights
+        if self._transform is not None and self._transform.offset is not None:
+            change[n_features:] = -self._transform.offset[None] @ change[:n_features]
+        model.move(change)
+
+
 class Averaged:
     """Another optimiser, and the mean of where its steps have led.
 
@@ -80,19 +167,21 @@ class Averaged:
     model : Model
     burn_in : int
         Steps before the mean begins.
+    n_steps : int
+        Taken before.
     """
 
-    def __init__(self, optimizer: Optimizer, model: Model, burn_in: int):
+    def __init__(self, optimizer: Optimizer, model: Model, burn_in: int, n_steps: int = 0):
         self._optimizer, self._model, self._burn_in = optimizer, model, burn_in
-        self._n_steps = 0
+        self.n_steps = n_steps
         self.mean = model.theta().clone()
 
     def step(self) -> None:
         """Take one step, and note where it led."""
         self._optimizer.step()
-        self._n_steps += 1
-        if self._n_steps > self._burn_in:
-            self.mean.lerp_(self._model.theta(), 1.0 / (self._n_steps - self._burn_in))
+        self.n_steps += 1
+        if self.n_steps > self._burn_in:
+            self.mean.lerp_(self._model.theta(), 1.0 / (self.n_steps - self._burn_in))
 
 
 def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:
@@ -127,12 +216,12 @@ _UNUSABLE = {"lbfgs", "sparseadam"}  # a closure that is called again and again;
 def make_optimizer(
     optimizer: str | type,
     model: Model,
-    lr: float,
+    rate: Rate,
     momentum: float = 0.0,
     params: dict | None = None,
     *,
     by_hand: bool = True,
-) -> Optimizer:
+) -> BaseOptimizer:
     """Build the optimiser that the estimator's parameters name; plain "sgd" is written out, if `by_hand`.
 
     Raises
@@ -141,15 +230,17 @@ def make_optimizer(
         If the optimiser is unknown, or does not take one of its parameters.
     """
     if optimizer == "sgd" and not params and by_hand:
-        return SGD(model, lr, momentum)
+        return SGD(model, rate, momentum)
     cls = torch_optimizer_class(optimizer)
     if "lr" in (params or {}):
-        raise ValueError(f"optimizer_params={params!r} sets lr, which is learning_rate={lr}; give one of them only.")
-    options = {"lr": lr, **(params or {})}
+        raise ValueError(
+            f"optimizer_params={params!r} sets lr, which is learning_rate={rate.now}; give one of them only."
+        )
+    options = {"lr": rate.now, **(params or {})}
     if momentum:
         options.setdefault("momentum", momentum)
     try:
-        return TorchOptimizer(model, cls(model.parameters, **options))
+        return TorchOptimizer(model, rate, cls(model.parameters, **options))
     except TypeError as reason:
         accepted = [name for name in inspect.signature(cls).parameters if name not in ("params", "lr")]
         raise ValueError(

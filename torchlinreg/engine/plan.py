@@ -1,12 +1,13 @@
 """From data to numbers: what "auto" stands for, and why."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.conditioning import Conditioning, top_eigenvalue
-from torchlinreg.engine.moments import root_mean_square
 
 TEXTBOOK_BATCH = 32
 DESCENT_BATCH = 4096
@@ -33,12 +34,12 @@ class Plan(dict[str, Any]):
 
 def textbook_batch(batch_size: int | str, n_rows: int) -> int:
     """Return the rows of a step in textbook mode."""
-    return min(n_rows, {"auto": TEXTBOOK_BATCH, "full": n_rows}.get(batch_size, batch_size))
+    return int(min(n_rows, {"auto": TEXTBOOK_BATCH, "full": n_rows}.get(batch_size, batch_size)))
 
 
 def untuned_batch(batch_size: int | str, n_rows: int) -> int:
     """Return the rows of a step in untuned mode: large enough that its noise is small beside its curvature."""
-    return min(n_rows, {"auto": DESCENT_BATCH, "full": n_rows}.get(batch_size, batch_size))
+    return int(min(n_rows, {"auto": DESCENT_BATCH, "full": n_rows}.get(batch_size, batch_size)))
 
 
 def step_size(table: Conditioning, batch_size: int) -> float:
@@ -64,15 +65,16 @@ def largest_stable_rate(rows: Rows, settings) -> float:
     settings : Settings
         Its loss, intercept, momentum and batch size.
     """
-    X = rows.X if rows.X.device.type == "mps" else rows.X.double()
-    X = torch.cat([X, X.new_ones(len(X), 1)], dim=1) if settings.fit_intercept else X
-    weight = None if rows.weight is None else rows.weight.to(X)
-    size = root_mean_square(X, weight).max()
+    rows = rows if rows.X.device.type == "mps" else replace(rows, X=rows.X.double())
+    X = rows.with_ones().X if settings.fit_intercept else rows.X
+    weight = None if rows.weight is None else rows.weight.to(X.device, X.dtype)
+    size = X.abs().max()
     X = X / size
     batch = textbook_batch(settings.batch_size, len(X))
     curvature = top_eigenvalue(X, weight) / (1.0 + settings.momentum)
     if batch < len(X):
-        norms = X.square().sum(1, keepdim=True)
+        norms = X.square() @ torch.ones(X.shape[1], 1, dtype=X.dtype, device=X.device)
         largest = (norms if weight is None else norms * weight).max().item()
         curvature = ((batch - 1) * curvature + largest / (1.0 - settings.momentum)) / batch
-    return 2.0 / (curvature * settings.loss.curvature * size.item() ** 2)
+    steepest = curvature * settings.loss.curvature * size.item() * size.item()  # ** 2 would raise on overflow
+    return 2.0 / steepest if steepest else math.inf

@@ -9,43 +9,72 @@ import torch
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.conditioning import Transform
 from torchlinreg.engine.losses import Loss, total
+from torchlinreg.engine.penalties import Penalty
 
 PASS_ELEMENTS = 2**20  # features in a chunk of a full pass, which both its products should find in the cache
 PATIENCE = 3  # passes
+PATIENCE_OF_SCALED = 200  # the same where columns are at one scale only, and progress slow
 SLOW = 0.25  # of the squared gradient left by a pass, on average, that shows a transform unfit
 
 
 class FullPass:
-    """The mean loss over all rows, and its gradient, summed in float64 whatever the rows are kept in.
+    """The mean loss over all rows with the smooth part of the penalty, and the gradient, summed in float64.
 
     Parameters
     ----------
     make_model : callable (theta) -> Model
     loss : Loss
     rows : Rows
+        In whatever precision.
     load : dict
         Further options of the `MiniBatches` that the pass is made of.
+    penalty : Penalty, optional
     """
 
-    def __init__(self, make_model: Callable, loss: Loss, rows: Rows, load: dict):
-        self._make_model, self._loss, self._rows = make_model, loss, rows
+    def __init__(self, make_model: Callable, loss: Loss, rows: Rows, load: dict, penalty: Penalty | None = None):
+        self._make_model, self.loss, self.rows, self.load, self.penalty = make_model, loss, rows, load, penalty
         self.resolution = torch.finfo(rows.y.dtype).eps
-        chunk = max(1, PASS_ELEMENTS // max(1, rows.X.shape[1]))
+        chunk = max(1, PASS_ELEMENTS // max(1, rows.width))
         self._batches = MiniBatches(rows, chunk, block_elements=PASS_ELEMENTS, **load)
+        self.lowest = float("inf")
+        """Of the losses seen, summed over the columns,"""
+        self.best: torch.Tensor | None = None
+        """and the theta that it belongs to."""
 
     def __call__(self, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of each column, shape (n_columns,), and the gradient, in the shape of theta."""
-        model = self._make_model(theta.to(self._rows.y.dtype))
+        model = self.model(theta)
         gradient, value = torch.zeros_like(theta), theta.new_zeros(theta.shape[1])
         for block in self._batches:
             for batch in block.batches:
                 prediction = model.predict(batch)
-                error = model.error(self._loss, prediction, batch)
+                error = model.error(self.loss, prediction, batch)
                 model.backward(batch, error)
                 gradient.add_(model.gradient(), alpha=len(batch.y))
                 model.zero_grad()
-            value += total(self._loss, block.predicted, block.rows.y, block.rows.weight)
-        return value / len(self._rows), gradient / len(self._rows)
+            value += total(self.loss, block.predicted, block.rows.y, block.rows.weight)
+        value, gradient = value / len(self.rows), gradient / len(self.rows)
+        if self.penalty is not None:
+            weights = theta[: self.rows.X.shape[1]]
+            value += self.penalty.value(weights)
+            gradient[: len(weights)] += self.penalty.slope(weights)
+        reached = value.sum().item()
+        if self.best is None or reached < self.lowest:
+            self.lowest, self.best = reached, theta
+        return value, gradient
+
+    def model(self, theta: torch.Tensor):
+        """Return the model of theta, in the precision of the rows."""
+        return self._make_model(theta.to(self.rows.y.dtype))
+
+    def mean(self, theta: torch.Tensor, cost: Callable) -> torch.Tensor:
+        """Return the mean over all rows of ``cost(prediction, target)``, shape (n_columns,)."""
+        model, mean = self.model(theta), theta.new_zeros(theta.shape[1])
+        for block in self._batches:
+            for batch in block.batches:
+                each = cost(model.predict(batch).detach(), batch.y)
+                mean += (each if batch.weight is None else each * batch.weight).sum(0, dtype=mean.dtype)
+        return mean / len(self.rows)
 
 
 @dataclass
@@ -110,7 +139,8 @@ def refine(
     first, best, noise = size, size, resolution * norm(gradient)
     direction, length = -gradient, torch.ones_like(size)
     n_passes, stale = 1, 0
-    while best.max() > floor and n_passes < max_iter and stale < PATIENCE:
+    patience = PATIENCE if transform.weights.ndim > 1 else PATIENCE_OF_SCALED
+    while best.max() > floor and n_passes < max_iter and stale < patience:
         trial = measure(v + length * direction)
         n_passes += 1
         change = (trial - gradient) / length

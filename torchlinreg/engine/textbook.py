@@ -4,15 +4,19 @@ import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.conditioning import Conditioning, condition_by_sketch, condition_exactly, is_exact
-from torchlinreg.engine.descent import Patience, descend
+from torchlinreg.engine.descent import Patience, Validation, descend
 from torchlinreg.engine.fitting import Fit, Settings, no_graph
 from torchlinreg.engine.losses import total
 from torchlinreg.engine.models import MODELS
-from torchlinreg.engine.optimizers import Averaged, Preconditioned, make_optimizer
+from torchlinreg.engine.optimizers import Averaged, Penalised, Preconditioned, Rate, make_optimizer
 from torchlinreg.engine.plan import textbook_batch
+from torchlinreg.engine.schedules import Scheduled
+
+PLATEAU_TOL = 1e-3  # that "auto" stands for where plateaus of the loss are looked for, as in SGDRegressor
+VALIDATION_TOL = 1e-4  # and for scores, as in MLPRegressor
 
 
-def fit_textbook(rows: Rows, theta: torch.Tensor, settings: Settings) -> Fit:
+def fit_textbook(rows: Rows, theta: torch.Tensor, settings: Settings, memory: dict | None = None) -> Fit:
     """Plain mini-batch descent at the learning rate given, on the features as they are unless told otherwise.
 
     Parameters
@@ -21,6 +25,9 @@ def fit_textbook(rows: Rows, theta: torch.Tensor, settings: Settings) -> Fit:
     theta : torch.Tensor of shape (n_features + fit_intercept, n_columns)
         The start.
     settings : Settings
+    memory : dict, optional
+        What the last table of a stream left behind, to go on from; n_steps and n_epochs are how far it had come. The
+        answer then has a memory too.
 
     Raises
     ------
@@ -30,16 +37,14 @@ def fit_textbook(rows: Rows, theta: torch.Tensor, settings: Settings) -> Fit:
     by_hand = settings.backend != "linear" and settings.optimizer == "sgd" and not settings.optimizer_params
     with no_graph(settings, by_hand=by_hand):
         if settings.conditioning in ("auto", None):
-            return _descend(rows, theta, settings, by_hand=by_hand)
+            return _Training(rows, theta, settings, by_hand=by_hand, memory=memory).run()
         table = _condition(rows, settings)
         start = table.wind(theta, fit_intercept=settings.fit_intercept)
-        fit = _descend(table.rows, start.to(table.rows.y.dtype), settings, by_hand=by_hand, table=table)
-        fit.theta = table.unwind(fit.theta.double(), fit_intercept=settings.fit_intercept)
-        return fit
+        return _Training(table.rows, start.to(table.rows.y.dtype), settings, by_hand=by_hand, table=table).run()
 
 
 def _condition(rows: Rows, settings: Settings) -> Conditioning:
-    if is_exact(*rows.X.shape):
+    if is_exact(rows):
         return condition_exactly(rows, settings.conditioning, fit_intercept=settings.fit_intercept)
     generator = torch.Generator("cpu").manual_seed(settings.seed)
     return condition_by_sketch(
@@ -47,51 +52,126 @@ def _condition(rows: Rows, settings: Settings) -> Conditioning:
     )
 
 
-def _descend(
-    rows: Rows, theta: torch.Tensor, settings: Settings, *, by_hand: bool, table: Conditioning | None = None
-) -> Fit:
-    """Train on the rows, or, with a table, on what its conditioning makes of them."""
-    batch_size = textbook_batch(settings.batch_size, len(rows))
-    units = rows.y.new_ones(rows.y.shape[1]) if table is None else table.y_scale.square()
-    zero_loss = (units * total(settings.loss, torch.zeros_like(rows.y), rows.y, rows.weight)).sum().item() / len(rows)
-    options = {}
-    if settings.backend == "analytic" and settings.fit_intercept and rows.is_small:
-        rows, options = rows.with_ones(), {"ones": True}
-    model = MODELS[settings.backend](theta, fit_intercept=settings.fit_intercept, **options)
-    optimizer = make_optimizer(
-        settings.optimizer,
-        model,
-        settings.learning_rate,
-        settings.momentum,
-        settings.optimizer_params,
-        by_hand=by_hand,
-    )
-    if table is not None:
-        optimizer = Preconditioned(optimizer, model, table.transform.to(rows.y.dtype))
-    average = settings.average not in ("auto", False)
-    if average:
-        optimizer = Averaged(optimizer, model, burn_in=(int(settings.average) - 1) // batch_size)
-    load = {} if table is None else table.load
-    batches = MiniBatches(rows, batch_size, settings.generator, **load)
-    patience = Patience(None if settings.tol == "auto" else settings.tol, settings.n_iter_no_change)
+class _Training:
+    """One training on the rows, or, with a table, on what its conditioning makes of them."""
 
-    def after_epoch(epoch: int, loss: float) -> bool:
-        settings.report(epoch, loss)
-        return patience.exhausted(loss)
+    def __init__(
+        self,
+        rows: Rows,
+        theta: torch.Tensor,
+        settings: Settings,
+        *,
+        by_hand: bool,
+        table: Conditioning | None = None,
+        memory: dict | None = None,
+    ):
+        self.rows, self.settings, self.table, self.memory = rows, settings, table, memory
+        self.batch_size = textbook_batch(settings.batch_size, len(rows))
+        self.units = rows.y.new_ones(rows.y.shape[1]) if table is None else table.y_scale.square()
+        self.loss = settings.loss if table is None else settings.loss.rescaled(table.y_shift, table.y_scale)
+        zeros = torch.zeros_like(rows.y)
+        zero_loss = (self.units * total(self.loss, zeros, rows.y, rows.weight)).sum().item() / len(rows)
+        # The loss before the first step is known for zero weights only
+        self.loss_before = float("inf") if theta.any() else zero_loss
+        options, n_features = {}, rows.X.shape[1]
+        if settings.backend == "analytic" and settings.fit_intercept and rows.is_small:
+            rows, options = rows.with_ones(), {"ones": True}
+        self.start = theta if memory is None else memory.get("last", theta).to(theta)
+        self.model = MODELS[settings.backend](self.start, fit_intercept=settings.fit_intercept, **options)
+        self._set_optimizer(theta, n_features, by_hand=by_hand)
+        self.batches = MiniBatches(rows, self.batch_size, settings.generator, **({} if table is None else table.load))
+        tol = settings.tol
+        if tol == "auto":
+            minds_plateaus = settings.schedule is not None and settings.schedule.minds_plateaus
+            tol = VALIDATION_TOL if settings.score is not None else PLATEAU_TOL if minds_plateaus else None
+        self.patience = Patience(tol, settings.n_iter_no_change)
+        self.validation = None if settings.score is None else Validation(settings.score)
+        self.stopped = False
 
-    curve = descend(
-        model, settings.loss, optimizer, batches, units=units, max_iter=settings.max_iter, after_epoch=after_epoch
-    )
-    # The loss before the first step is known for zero weights; for others, that of the first epoch has to do
-    before = curve[0] if theta.any() else zero_loss
-    return Fit(
-        optimizer.mean if average else model.theta(),
-        len(curve) * batches.steps_per_epoch,
-        curve,
-        converged=patience.tol is None or patience.is_exhausted,
-        worsened=curve[-1] > 2 * min(before, curve[0]),
-        plan=_plan(settings, rows, batch_size),
-    )
+    def _set_optimizer(self, theta: torch.Tensor, n_features: int, *, by_hand: bool) -> None:
+        """Put the optimiser together, and have it go on from where the memory says it was."""
+        settings, model, table, memory = self.settings, self.model, self.table, self.memory or {}
+        rate = Rate(settings.learning_rate)
+        optimizer = self.base = make_optimizer(
+            settings.optimizer, model, rate, settings.momentum, settings.optimizer_params, by_hand=by_hand
+        )
+        if "optimizer" in memory:
+            self.base.resume(memory["optimizer"])
+        if "order" in memory and settings.generator is not None:
+            settings.generator.set_state(memory["order"])
+        dtype = self.rows.y.dtype
+        transform = None if table is None else table.transform.to(dtype)
+        if transform is not None:
+            optimizer = Preconditioned(optimizer, model, transform)
+        if settings.penalty is not None:
+            penalty = settings.penalty if table is None else table.penalty_in_units(settings.penalty)
+            optimizer = Penalised(optimizer, model, penalty.to(dtype), n_features, rate, transform)
+        self.scheduled = self.averaged = None
+        if settings.schedule is not None:
+            counts = memory.get("n_steps", 0), memory.get("n_epochs", 0)
+            optimizer = self.scheduled = Scheduled(optimizer, rate, settings.schedule, *counts)
+        if settings.average not in ("auto", False):
+            burn_in = (int(settings.average) - 1) // self.batch_size
+            optimizer = self.averaged = Averaged(optimizer, model, burn_in, memory.get("n_averaged", 0))
+            self.averaged.mean.copy_(theta)
+        self.optimizer = optimizer
+
+    def run(self) -> Fit:
+        """Train."""
+        settings, n_steps = self.settings, self.batches.steps_per_epoch
+        curve, interrupted = descend(
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.batches,
+            units=self.units,
+            max_iter=settings.max_iter,
+            after_epoch=self._after_epoch,
+        )
+        if interrupted and torch.equal(self.model.theta(), self.start):
+            raise KeyboardInterrupt  # nothing was learnt that would be worth keeping
+        cut_short = interrupted or self.stopped
+        best = None if self.validation is None else self.validation.best
+        return Fit(
+            self._theta() if best is None else best,
+            len(curve) * n_steps,
+            curve,
+            converged=not cut_short and (self.patience.tol is None or self.patience.is_exhausted),
+            worsened=bool(curve) and curve[-1] > 2 * min(self.loss_before, curve[0]),
+            plan=_plan(settings, self.rows, self.batch_size),
+            scores=None if self.validation is None else self.validation.scores,
+            cut_short=cut_short,
+            interrupted=interrupted,
+            memory=None if self.memory is None else self._remember(),
+        )
+
+    def _theta(self) -> torch.Tensor:
+        """Return where training is, in the units of the data."""
+        theta = self.model.theta() if self.averaged is None else self.averaged.mean
+        if self.table is None:
+            return theta
+        return self.table.unwind(theta.double(), fit_intercept=self.settings.fit_intercept)
+
+    def _after_epoch(self, epoch: int, loss: float) -> bool:
+        """Say whether to stop, after all that goes by epochs has been seen to."""
+        measured = loss if self.validation is None else -self.validation.note(self._theta())
+        self.stopped = self.settings.after_epoch(epoch, loss, self._theta)
+        done = self.patience.exhausted(measured)
+        if self.scheduled is not None:
+            self.scheduled.end_epoch()
+            if done and self.scheduled.leaves_plateau():
+                self.patience.renew()
+                done = False
+        return done or self.stopped
+
+    def _remember(self) -> dict:
+        """Return what the next table of a stream goes on from."""
+        memory = {"optimizer": self.base.state()}
+        if self.averaged is not None:
+            memory |= {"last": self.model.theta(), "n_averaged": self.averaged.n_steps}
+        if self.settings.generator is not None:
+            memory["order"] = self.settings.generator.get_state()
+        return memory
 
 
 def _plan(settings: Settings, rows: Rows, batch_size: int) -> dict:

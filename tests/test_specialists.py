@@ -1,0 +1,226 @@
+"""Every loss and penalty, against the estimator that is trusted for it, on real data and on three designs."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_diabetes, make_regression
+from sklearn.linear_model import (
+    ElasticNet,
+    HuberRegressor,
+    Lasso,
+    QuantileRegressor,
+    Ridge,
+    SGDRegressor,
+)
+from sklearn.preprocessing import StandardScaler
+
+from torchlinreg import TorchLinearRegressor
+from torchlinreg.engine.losses import LOSSES
+from torchlinreg.engine.penalties import PENALTIES
+from torchlinreg.losses import (
+    AbsoluteError,
+    EpsilonInsensitive,
+    Huber,
+    Quantile,
+    SquaredEpsilonInsensitive,
+    SquaredError,
+)
+
+
+def diabetes():
+    return load_diabetes(return_X_y=True, scaled=False)
+
+
+def correlated():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 12)) + 0.1 * rng.normal(size=(300, 12)) + 5.0
+    return X, X @ rng.normal(size=12) + rng.standard_t(2, size=300)
+
+
+def sparse_truth():
+    return make_regression(200, 40, n_informative=5, noise=20.0, bias=30.0, random_state=1)
+
+
+def more_columns_than_rows():
+    X, y = make_regression(60, 90, n_informative=8, noise=5.0, random_state=2)
+    return X * np.linspace(0.2, 5.0, 90), y
+
+
+TABLES = {f.__name__: f for f in (diabetes, correlated, sparse_truth, more_columns_than_rows)}
+
+
+@pytest.fixture(params=TABLES)
+def table(request):
+    """Return each table in turn."""
+    return TABLES[request.param]()
+
+
+def apart(ours, theirs, X, y) -> float:
+    """Largest difference of coefficients, in spreads of the target for a deviation of the column."""
+    return np.abs((ours.coef_ - theirs.coef_) * X.std(axis=0)).max() / y.std()
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.1, 10.0])
+def test_ridge(table, alpha):
+    X, y = table
+    ours = TorchLinearRegressor(penalty="l2", alpha=alpha).fit(X, y)
+    theirs = Ridge(alpha=alpha * len(y), solver="svd").fit(X, y)
+    assert apart(ours, theirs, X, y) < 1e-8
+    assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-8, atol=1e-8 * y.std())
+    assert ours.converged_
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+def test_lasso_and_elastic_net(table, share, l1_ratio):
+    X, y = table
+    alpha = share * np.abs((X - X.mean(axis=0)).T @ (y - y.mean())).max() / len(y) / l1_ratio
+    penalty = {"penalty": "l1"} if l1_ratio == 1.0 else {"penalty": "elasticnet", "l1_ratio": l1_ratio}
+    ours = TorchLinearRegressor(alpha=alpha, **penalty).fit(X, y)
+    specialist = Lasso(alpha) if l1_ratio == 1.0 else ElasticNet(alpha, l1_ratio=l1_ratio)
+    theirs = specialist.set_params(tol=1e-14, max_iter=1_000_000).fit(X, y)
+    assert apart(ours, theirs, X, y) < 1e-5
+    assert_array_equal(ours.coef_ == 0, theirs.coef_ == 0)
+    assert ours.converged_
+
+
+def test_huber(table):
+    X, y = table
+    X = StandardScaler().fit_transform(X)
+    theirs = HuberRegressor(alpha=0.1, tol=1e-12, max_iter=100_000, warm_start=True)
+    for _ in range(10):  # its solver stops early, at a relative change of 2e-9
+        theirs.fit(X, y)
+    # For the scale that it ends with, the specialist's objective is ours times 2 n / scale_
+    delta, alpha = theirs.epsilon * theirs.scale_, 0.1 * theirs.scale_ / len(y)
+    ours = TorchLinearRegressor(loss=Huber(delta), penalty="l2", alpha=alpha).fit(X, y)
+    assert objective(ours, X, y, Huber(delta), alpha, 0.0) <= objective(theirs, X, y, Huber(delta), alpha, 0.0) * (
+        1 + 1e-12
+    )
+    if np.linalg.cond(X) < 50:  # elsewhere the specialist is not within 1e-5 of its own optimum
+        assert apart(ours, theirs, X, y) < 1e-5
+    slope = np.clip(ours.predict(X) - y, -delta, delta) @ X / len(y) + alpha * ours.coef_
+    assert_allclose(slope, 0.0, atol=1e-9 * y.std())
+    assert ours.converged_
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-3, 0.1])
+@pytest.mark.parametrize("quantile", [0.5, 0.9])
+def test_quantile(table, alpha, quantile):
+    X, y = table
+    theirs = QuantileRegressor(quantile=quantile, alpha=alpha).fit(X, y)
+    ours = TorchLinearRegressor(loss=Quantile(quantile), penalty="l1", alpha=alpha).fit(X, y)
+    reached, best = (objective(model, X, y, Quantile(quantile), alpha, 1.0) for model in (ours, theirs))
+    constant = np.quantile(y, quantile)
+    unit = Quantile(quantile).value(*map(_tensor, (np.full_like(y, constant), y))).mean().item()
+    assert reached <= best * 1.001 + 1e-6 * unit
+    assert ours.converged_
+    assert 1.5 * ours.optimality_gap_ >= (reached - best) / unit - 1e-9  # an estimate, but no flattery
+
+
+def test_absolute_error_is_twice_the_median(table):
+    X, y = table
+    ours = TorchLinearRegressor(loss="absolute_error").fit(X, y)
+    theirs = QuantileRegressor(alpha=0.0).fit(X, y)
+    reached, best = (np.abs(y - model.predict(X)).mean() for model in (ours, theirs))
+    assert reached <= best * 1.001 + 1e-5 * np.abs(y - np.median(y)).mean()
+
+
+SGD_LOSSES = {
+    "squared_error": SquaredError(),
+    "huber": Huber(0.1),
+    "epsilon_insensitive": EpsilonInsensitive(0.1),
+    "squared_epsilon_insensitive": SquaredEpsilonInsensitive(0.1),
+}
+
+
+@pytest.mark.parametrize("penalty", [None, *PENALTIES])
+@pytest.mark.parametrize("loss", SGD_LOSSES)
+def test_objective_is_no_larger_than_that_of_sgd(loss, penalty):
+    X, y = diabetes()
+    X, y = StandardScaler().fit_transform(X), (y - y.mean()) / y.std()
+    ours = TorchLinearRegressor(loss=SGD_LOSSES[loss], penalty=penalty, alpha=0.01).fit(X, y)
+    theirs = SGDRegressor(loss=loss, penalty=penalty, alpha=0.01, epsilon=0.1, max_iter=2000, tol=1e-6, random_state=0)
+    theirs.fit(X, y)
+    l1_ratio = {None: 0.0, "l2": 0.0, "l1": 1.0, "elasticnet": 0.15}[penalty]
+    alpha = 0.0 if penalty is None else 0.01
+    reached, other = (objective(m, X, y, SGD_LOSSES[loss], alpha, l1_ratio) for m in (ours, theirs))
+    assert reached <= other
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_penalty_satisfies_its_own_optimality_condition(table, name):
+    X, y = table
+    alpha, l1_ratio = 0.5, 0.3
+    model = TorchLinearRegressor(penalty=name, alpha=alpha, l1_ratio=l1_ratio).fit(X, y)
+    share = {"l2": 0.0, "l1": 1.0, "elasticnet": l1_ratio}[name]
+    w, spread = model.coef_, X.std(axis=0)
+    residual = y - model.predict(X)
+    slope = -(X - X.mean(axis=0)).T @ residual / len(y) + alpha * (1 - share) * w
+    kink, atol = alpha * share, 1e-8 * spread.max() * y.std()
+    assert_allclose(slope[w != 0], -kink * np.sign(w[w != 0]), atol=atol)
+    assert (np.abs(slope[w == 0]) <= kink + atol).all()
+    assert abs(residual.mean()) < 1e-9 * y.std()  # the intercept is never penalised
+
+
+@pytest.mark.parametrize("penalty", [None, *PENALTIES])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_backends_agree(backend, loss, penalty):
+    X, y = diabetes()
+    options = {"loss": loss, "penalty": penalty, "alpha": 0.1}
+    expected = TorchLinearRegressor(**options).fit(X, y)
+    model = TorchLinearRegressor(backend=backend, **options).fit(X, y)
+    assert apart(model, expected, X, y) < 1e-9
+    steps = {"learning_rate": 1e-3, "max_iter": 5, "random_state": 0}
+    X = StandardScaler().fit_transform(X)
+    expected = TorchLinearRegressor(**options, **steps).fit(X, y)
+    model = TorchLinearRegressor(backend=backend, **options, **steps).fit(X, y)
+    assert_allclose(model.coef_, expected.coef_, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("penalty", [None, *PENALTIES])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_targets_do_not_mix(loss, penalty):
+    if loss == "mse":
+        loss = SquaredError()  # its mean runs over the targets, by definition
+    X, y = diabetes()
+    Y = np.c_[y, 1000.0 * np.sin(y), -0.001 * y**2]
+    alphas = [1.0, 0.1, 0.0]
+    together = TorchLinearRegressor(loss=loss, penalty=penalty, alpha=alphas).fit(X, Y)
+    for column, alpha in enumerate(alphas):
+        alone = TorchLinearRegressor(loss=loss, penalty=penalty, alpha=alpha).fit(X, Y[:, column])
+        scores = [model.predict(X) for model in (together, alone)]
+        tolerance = 1e-6 if alone.optimality_gap_ < 1e-15 else 0.02
+        assert np.abs(scores[0][:, column] - scores[1]).max() < tolerance * Y[:, column].std()
+
+
+@pytest.mark.parametrize("loss", [Huber(20.0), AbsoluteError(), Quantile(0.8), EpsilonInsensitive(10.0)])
+def test_weights_are_repetition(rng, loss):
+    X, y = diabetes()
+    repeats = rng.integers(0, 4, size=len(y))
+    options = {"loss": loss, "penalty": "elasticnet", "alpha": 0.1}
+    weighted = TorchLinearRegressor(**options).fit(X, y, sample_weight=repeats)
+    repeated = TorchLinearRegressor(**options).fit(np.repeat(X, repeats, axis=0), np.repeat(y, repeats))
+    X, y = np.repeat(X, repeats, axis=0), np.repeat(y, repeats)
+    reached = [objective(model, X, y, loss, 0.1, 0.15) for model in (weighted, repeated)]
+    assert_allclose(*reached, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_units_of_the_target_do_not_matter(loss):
+    X, y = diabetes()
+    model = TorchLinearRegressor(loss=loss).fit(X, y)
+    assert np.isfinite(model.coef_).all()
+    assert model.converged_
+
+
+def objective(model, X, y, loss, alpha, l1_ratio) -> float:
+    """The mean loss, and the penalty as scikit-learn writes it."""
+    w = model.coef_.ravel()
+    penalty = l1_ratio * np.abs(w).sum() + (1 - l1_ratio) / 2 * (w**2).sum()
+    return loss.value(_tensor(model.predict(X)), _tensor(y)).mean().item() + alpha * penalty
+
+
+def _tensor(values):
+
+    return torch.from_numpy(np.asarray(values, dtype=float))[:, None]

@@ -1,0 +1,365 @@
+"""Full passes down to the optimum of what is not a parabola: other losses, and penalties with a kink.
+
+Each step minimises the parabola that touches the objective, with the kinks of the penalty, exactly: a proximal Newton
+step (Lee, Sun & Saunders 2014, "Proximal Newton-type methods for minimizing composite functions"). What the parabola
+promises to gain is, near the optimum, the distance from it, and is what is reported.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from torchlinreg.engine.batches import MiniBatches
+from torchlinreg.engine.conditioning import Transform
+from torchlinreg.engine.kinks import accelerated, minimum_with_kinks, product, solve_for
+from torchlinreg.engine.losses import Loss
+from torchlinreg.engine.refinement import PASS_ELEMENTS, FullPass
+
+CURVATURE_OPERATIONS = 2**31  # multiplications that a look at the curvature may take before it makes do with a sample
+LARGEST_MATRIX = 4097  # directions, and the intercept, that are worth a matrix of curvatures
+PATIENCE = 12  # passes without progress
+WINDOW = 10  # passes over which the rate of progress is measured
+MARGIN = 1.1  # of a steepness that is estimated
+SUFFICIENT = 1e-3  # of the gain that a step promises
+MISLED = 0.4  # part of a step beyond which it goes uphill, that tells of a wrong direction
+SHORTEST = 1e-12  # part of a step that is worth trying
+JITTER = 1e-13  # of the steepest curvature, so that no direction is without,
+DAMPING = 1e-3  # further share of the mean curvature, where that changes along the way
+SLIGHTEST = 1e-8  # of it, that keeps rounding out of directions in which the loss is flat
+NARROWER = 5.0  # times, from one smooth loss to the next
+ROUGHLY = 1e-3  # of what a smooth loss is wrong by anyway, to which its own optimum is worth finding
+NARROWEST = 1e-12  # width of a smoothed jump, in spreads of the target
+
+
+def minimise(
+    full_pass: Callable[[Loss], FullPass],
+    loss: Loss,
+    transform: Transform,
+    theta: torch.Tensor,
+    *,
+    unit: torch.Tensor,
+    tol: float,
+    max_iter: int,
+    seed: int,
+    after_pass: Callable[[torch.Tensor], None],
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Minimise any loss with any penalty.
+
+    Parameters
+    ----------
+    full_pass : callable (loss) -> FullPass
+    loss : Loss
+    transform : Transform
+        The variables to work in: diagonal if the penalty has kinks.
+    theta : torch.Tensor of shape (n_theta, n_columns)
+        The start: zeros if the penalty has kinks.
+    unit : torch.Tensor of shape (n_columns,)
+        What `tol` is relative to.
+    tol : float
+        Excess of the objective at which a column is done.
+    max_iter : int
+        Passes at most.
+    seed : int
+        Of the rows that curvature is estimated from, if there are too many.
+    after_pass : callable (value of each column)
+
+    Returns
+    -------
+    theta : torch.Tensor of shape (n_theta, n_columns)
+    excess : torch.Tensor of shape (n_columns,)
+        Estimated.
+    n_passes : int
+    """
+
+    def objective(loss: Loss, *, thin: bool) -> Objective:
+        return Objective(full_pass(loss), transform, theta, seed, thin=thin)
+
+    solver = partial(newton if transform.n_directions <= LARGEST_MATRIX else accelerate, after_pass=after_pass)
+    start = theta.new_zeros(transform.n_directions, theta.shape[1])
+    v, excess, n_passes = _narrow(full_pass(loss), objective, start, unit=unit, tol=tol, solver=solver, limit=max_iter)
+    return theta + transform(v), excess, n_passes
+
+
+class Objective:
+    """The objective as a function of v, where ``theta = start + T v``; with a kink T is diagonal and the start zero.
+
+    Parameters
+    ----------
+    full_pass : FullPass
+    transform : Transform
+    start : torch.Tensor of shape (n_theta, n_columns)
+    seed : int
+        Of the rows that the curvature is estimated from, if there are too many.
+    thin : bool
+        Whether some rows can stand for all.
+    """
+
+    def __init__(self, full_pass: FullPass, transform: Transform, start: torch.Tensor, seed: int, *, thin: bool):
+        self._full_pass, self._transform, self._start = full_pass, transform, start
+        self.loss, self.resolution, penalty = full_pass.loss, full_pass.resolution, full_pass.penalty
+        self.kink = None
+        if penalty is not None and not penalty.is_smooth:
+            kink = penalty.kink * transform.weights[:, None]
+            self.kink = torch.nn.functional.pad(kink, (0, 0, 0, transform.n_directions - len(kink)))
+        self.steepest = self._steepest()
+        """Bound of the second derivative in any direction, shape (n_columns,)."""
+        self.inside = torch.zeros_like(start)
+        """Part of the gradient at the last look at the curvature that came from rows where there was some."""
+        rows = full_pass.rows
+        self.n_rows, n_features = rows.X.shape
+        affordable = max(8 * n_features, CURVATURE_OPERATIONS // max(1, n_features) ** 2)
+        sampled = thin and self.n_rows > affordable
+        generator = torch.Generator("cpu").manual_seed(seed) if sampled else None
+        self._batches = MiniBatches(
+            rows,
+            max(1, PASS_ELEMENTS // max(1, n_features)),
+            generator,
+            n_draws=affordable if sampled else None,
+            **full_pass.load,
+        )
+        self.curvature_there: torch.Tensor | None = None
+
+    def theta(self, v: torch.Tensor) -> torch.Tensor:
+        """Return weights and intercepts."""
+        return self._start + self._transform(v)
+
+    def __call__(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the value, shape (n_columns,), and the gradient in v, without that of the kinks."""
+        value, gradient = self._full_pass(self.theta(v))
+        return value, self._transform.pull_back(gradient)
+
+    def curvature(self, v: torch.Tensor) -> torch.Tensor:
+        """Return the second derivatives, shape (n_columns or 1, n_directions, n_directions)."""
+        if self.curvature_there is not None and self.loss.is_quadratic:
+            return self.curvature_there
+        model = self._full_pass.model(self.theta(v))
+        n_directions, n_columns = v.shape
+        shared, inside = self.loss.is_quadratic, torch.zeros_like(v)
+        total = v.new_zeros(1 if shared else n_columns, n_directions, n_directions)
+        above = torch.zeros_like(total)
+        for block in self._batches:
+            for batch in block.batches:
+                prediction = model.predict(batch).detach()
+                Z = self._transform.rows(batch.X)
+                bend = self.loss.bend(prediction, batch.y).to(Z)
+                slope = self.loss.slope(prediction, batch.y).to(Z)
+                majorant = self.loss.majorant(prediction, batch.y).to(Z)
+                if batch.weight is not None:
+                    bend, slope, majorant = (part * batch.weight for part in (bend, slope, majorant))
+                inside += Z.T @ (slope * (bend > 0))
+                for column in range(len(total)):
+                    (bent,) = bend[:, column].nonzero(as_tuple=True)
+                    some = Z if len(bent) == len(Z) else Z[bent]
+                    total[column].addmm_(some.T, some * bend[bent, column, None])
+                    if not shared:
+                        above[column].addmm_(Z.T, Z * majorant[:, column, None])
+        self.inside, self.above = inside / self._batches.n_rows, above / self._batches.n_rows
+        self.curvature_there = self._with_penalty(total / self._batches.n_rows)
+        return self.curvature_there
+
+    def _steepest(self) -> torch.Tensor:
+        curvature = torch.as_tensor(self.loss.curvature).to(self._start).nan_to_num(nan=1.0)
+        steepest = (MARGIN * curvature).expand(self._start.shape[1])
+        penalty, weights = self._full_pass.penalty, self._transform.weights
+        if penalty is None or weights.ndim > 1:
+            return steepest
+        return steepest + (penalty.bend * weights[:, None].square()).amax(0)
+
+    def _with_penalty(self, curvature: torch.Tensor) -> torch.Tensor:
+        penalty, weights = self._full_pass.penalty, self._transform.weights
+        if penalty is None:
+            return curvature
+        wide = weights.diag() if weights.ndim == 1 else weights
+        wide = torch.nn.functional.pad(wide, (0, self._transform.n_directions - wide.shape[1]))
+        return curvature + torch.einsum("jq,jk,jr->kqr", wide, penalty.bend.expand(len(weights), -1), wide)
+
+
+def newton(
+    objective: Objective,
+    v: torch.Tensor,
+    *,
+    floor: torch.Tensor,
+    max_iter: int,
+    after_pass: Callable[[torch.Tensor], None],
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Minimise by proximal Newton steps, cut short where they lead too far; each column for itself.
+
+    Parameters
+    ----------
+    objective : Objective
+    v : torch.Tensor of shape (n_directions, n_columns)
+        The start.
+    floor : torch.Tensor of shape (n_columns,)
+        Excess of the objective at which a column is done.
+    max_iter : int
+        Passes at most.
+    after_pass : callable (value of each column)
+
+    Returns
+    -------
+    v : torch.Tensor of shape (n_directions, n_columns)
+    excess : torch.Tensor of shape (n_columns,)
+        Estimated.
+    n_passes : int
+    """
+    value, gradient = objective(v)
+    after_pass(value)
+    step = excess = cut = torch.zeros_like(value)
+    failed = torch.zeros_like(value, dtype=torch.bool)
+    damping = torch.full_like(value, 0.0 if objective.loss.is_quadratic else DAMPING)
+    fresh, moved, lowest, n_passes, stale = torch.ones_like(value, dtype=torch.bool), True, value, 1, 0
+    while True:
+        if moved:
+            objective.curvature(v)
+            moved = False
+        if fresh.any():
+            direction, promised = _newton_step(objective, v, gradient, damping)
+            step, excess = torch.where(fresh, direction, step), torch.where(fresh, promised, excess)
+            cut = torch.where(fresh, 1.0, cut)
+            timid = (
+                fresh & (excess <= floor) & (damping > SLIGHTEST) & ~failed
+            )  # a damped step promises less than there is
+            if timid.any():
+                damping = torch.where(timid, _ease(damping * 1e-2), damping)
+                continue
+        unfinished = (excess > floor) & (cut > SHORTEST)
+        if not unfinished.any() or n_passes >= max_iter or stale >= PATIENCE:
+            return v, excess, n_passes
+        there = torch.where(unfinished, v + cut * step, v)
+        trial_value, trial_gradient = objective(there)
+        n_passes += 1
+        noise = 4 * objective.resolution * value.abs()
+        better = unfinished & (trial_value <= value - SUFFICIENT * cut * excess + noise)
+        shorter = _secant(objective.kink, step, v, gradient, there, trial_gradient)
+        misled = unfinished & ~better & (cut * shorter < MISLED)
+        if not objective.loss.is_quadratic:
+            damping = torch.where(better & (cut == 1), _ease(damping / 10), damping)
+            damping = torch.where(better & (cut < 1), (10 * damping).clamp(DAMPING, 1.0), damping)
+            damping = torch.where(misled, (30 * damping).clamp(DAMPING, 1.0), damping)
+        cut = cut * shorter
+        v, gradient = torch.where(better, there, v), torch.where(better, trial_gradient, gradient)
+        value = torch.where(better, trial_value, value)
+        after_pass(value)
+        moved, failed, fresh = bool(better.any()), ~better & (failed | misled), better | (misled & (damping < 1.0))
+        stale = 0 if (value < lowest - noise).any() else stale + 1
+        lowest = torch.minimum(lowest, value)
+
+
+def _ease(damping: torch.Tensor) -> torch.Tensor:
+    return damping.clamp(min=SLIGHTEST)
+
+
+def _newton_step(objective: Objective, v, gradient, damping) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the step to the minimum of the parabola that touches the objective, and what it promises to gain."""
+    curvature, kink = objective.curvature_there, objective.kink
+    jitter = JITTER * objective.steepest
+    if len(curvature) == 1:
+        jitter = jitter.amax(0, keepdim=True)
+    safe = curvature + torch.diag_embed(jitter[:, None].expand(-1, len(v)))
+    if damping.any():
+        safe = safe + damping[:, None, None] * objective.above
+    if kink is not None:
+        step = minimum_with_kinks(safe, gradient - product(safe, v), kink, v) - v
+    else:
+        factor, failed = torch.linalg.cholesky_ex(safe)
+        if failed.any():
+            step = -product(torch.linalg.pinv(safe, hermitian=True), gradient)
+        else:
+            step = -torch.cholesky_solve(gradient.T[..., None], factor)[..., 0].T
+    promise = -(step * (gradient + 0.5 * product(curvature, step))).sum(0)
+    if kink is not None:
+        promise -= (kink * ((v + step).abs() - v.abs())).sum(0)
+    return step, promise.clamp(min=0)
+
+
+def _secant(kink, step, v, gradient, there, gradient_there) -> torch.Tensor:
+    """Return where on the way to a point that was too far the slope along the way is zero, by linear interpolation."""
+    before, after = (step * gradient).sum(0), (step * gradient_there).sum(0)
+    if kink is not None:
+        before = before + (kink * step * torch.where(v == 0, step, v).sign()).sum(0)
+        after = after + (kink * step * there.sign()).sum(0)
+    return (before / (before - after)).nan_to_num(nan=0.5).clamp(1e-4, 0.8)
+
+
+def accelerate(
+    objective: Objective,
+    v: torch.Tensor,
+    *,
+    floor: torch.Tensor,
+    max_iter: int,
+    after_pass: Callable[[torch.Tensor], None],
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Minimise by accelerated proximal steps of one length, for more directions than a matrix should have.
+
+    Parameters and results are those of `newton`. The excess is estimated from how fast the steps become shorter.
+    """
+    rate, sizes = 1.0 / objective.steepest, []
+
+    def slope(v: torch.Tensor) -> torch.Tensor:
+        value, gradient = objective(v)
+        after_pass(value)
+        return gradient
+
+    def excess() -> torch.Tensor:
+        last = sizes[-1]
+        before = sizes[-1 - min(WINDOW, len(sizes) - 1)]
+        shrinking = (last / before).clamp(max=1.0 - 1e-6) ** (0.5 / WINDOW)
+        return 0.5 * last / rate / (1.0 - shrinking)
+
+    def enough(step: torch.Tensor) -> bool:
+        sizes.append(step.square().sum(0).clamp(min=1e-300))
+        return len(sizes) >= max_iter or (len(sizes) > WINDOW and bool((excess() <= floor).all()))
+
+    v = accelerated(slope, objective.kink, rate, v, max_iter, enough)
+    return v, excess(), len(sizes)
+
+
+def _narrow(
+    full_pass: FullPass, objective_of: Callable, v: torch.Tensor, *, unit, tol: float, solver: Callable, limit: int
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Minimise by smooth losses that come ever closer to a loss whose slope jumps, or turns sharply.
+
+    How far the optimum of such a loss can be from the true one is not a guess: its slopes bound the true minimum from
+    below (Fenchel's inequality), row by row.
+    """
+    loss, width, n_passes = full_pass.loss, 1.0, 0
+    best_v, best = v, torch.full_like(unit, torch.inf)
+    floor = ROUGHLY * unit
+    while True:
+        smooth = loss.smoothed(width)
+        exact = loss.is_smooth and bool((torch.as_tensor(smooth.curvature) >= loss.curvature).all() or loss.by_autograd)
+        objective = objective_of(loss if exact else smooth, thin=exact or width == 1.0)
+        v, excess, taken = solver(objective, v, floor=tol * unit if exact else floor, max_iter=limit - n_passes)
+        n_passes += taken
+        if exact:
+            return v, excess, n_passes
+        slack = full_pass.mean(objective.theta(v), partial(_slack, loss, smooth))
+        closer = excess + slack < best
+        best_v, best = torch.where(closer, v, best_v), torch.where(closer, excess + slack, best)
+        width /= NARROWER
+        if (best <= tol * unit).all() or n_passes >= limit or width < NARROWEST:
+            return best_v, best, n_passes
+        if objective.curvature_there is not None:
+            v = v + (1.0 - 1.0 / NARROWER) * _towards_jumps(objective, v)
+        floor = torch.maximum(1e-3 * tol * unit, ROUGHLY * slack / NARROWER**2)
+
+
+def _slack(loss: Loss, smooth: Loss, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return what each row adds to the loss above the bound that the slope of the smooth loss gives."""
+    slope = smooth.slope(prediction, target)
+    gained = 1.0 / smooth.curvature - (1.0 / loss.curvature if loss.is_smooth else 0.0)
+    bound = smooth.value(prediction, target) + 0.5 * gained * slope.square()
+    return (loss.value(prediction, target) - bound).clamp_(min=0)
+
+
+def _towards_jumps(objective: Objective, v: torch.Tensor) -> torch.Tensor:
+    """Return the step that brings the residuals which feel the smoothing to the jumps themselves.
+
+    The optimum moves on a straight line with the width, as long as these stay the same.
+    """
+    free = torch.ones_like(v, dtype=torch.bool) if objective.kink is None else (v != 0) | (objective.kink == 0)
+    curvature = objective.curvature_there
+    height = torch.maximum(curvature.diagonal(dim1=1, dim2=2).mean(1), SLIGHTEST * objective.steepest)
+    safe = curvature + torch.diag_embed(SLIGHTEST * height[:, None].expand(-1, len(v)))
+    return solve_for(free, safe, -objective.inside)

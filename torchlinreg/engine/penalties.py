@@ -1,0 +1,95 @@
+"""What large weights cost: value, slope and kink of each penalty.
+
+A penalty works on weights of shape (n_features, n_columns), never on intercepts. It has a smooth part, which has a
+slope, and a part with a kink at zero, for which there is a proximal step instead, `shrink`: that is what makes zeros
+exact. To add one, write a class and enter it in `PENALTIES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+class Penalty(Protocol):
+    """Cost of weights, added to the mean loss."""
+
+    kink: torch.Tensor
+    """Slope on either side of zero of the part that is not smooth, to be broadcast to (n_features, n_columns)."""
+
+    bend: torch.Tensor
+    """Second derivative of the smooth part, the same everywhere, to be broadcast likewise."""
+
+    is_smooth: bool
+    """Whether there is no kink."""
+
+    def value(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return the cost, shape (n_columns,)."""
+
+    def slope(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return the derivative of the smooth part."""
+
+    def rescaled(self, unit: torch.Tensor, scale: torch.Tensor) -> "Penalty":
+        """Return the penalty, over scale², of weights given in the units `unit`, shape (n_features, n_columns)."""
+
+    def to(self, dtype: torch.dtype) -> "Penalty":
+        """Return the penalty in another precision."""
+
+
+@dataclass(frozen=True)
+class ElasticNet:
+    """The sum over the weights of kink |w| + bend w² / 2, as :class:`~sklearn.linear_model.ElasticNet` has it."""
+
+    kink: torch.Tensor
+    bend: torch.Tensor
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether there is no kink."""
+        return not bool(self.kink.any())
+
+    def value(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return the sum."""
+        return (self.kink * weights.abs() + (0.5 * self.bend) * weights.square()).sum(0)
+
+    def slope(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return bend w."""
+        return self.bend * weights
+
+    def rescaled(self, unit: torch.Tensor, scale: torch.Tensor) -> "ElasticNet":
+        """Return the penalty of weights in other units."""
+        relative = unit / scale
+        return ElasticNet(self.kink * relative / scale, self.bend * relative.square())
+
+    def to(self, dtype: torch.dtype) -> "ElasticNet":
+        """Return the penalty in another precision."""
+        return ElasticNet(self.kink.to(dtype), self.bend.to(dtype))
+
+
+def make_penalty(name: str | None, alpha: torch.Tensor, l1_ratio: torch.Tensor) -> Penalty | None:
+    """Return the penalty of that name; None if there is nothing to pay.
+
+    Parameters
+    ----------
+    name : str or None
+    alpha, l1_ratio : torch.Tensor of shape (n_columns,)
+    """
+    return PENALTIES[name](alpha, l1_ratio) if name is not None and alpha.any() else None
+
+
+def shrink(weights: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    """Take the proximal step for ``by |w|``: weights nearer to zero by that much, zero for those that would cross."""
+    return weights - torch.clamp(weights, -by, by)
+
+
+def _elastic_net(alpha: torch.Tensor, l1_ratio: torch.Tensor) -> ElasticNet:
+    return ElasticNet(alpha * l1_ratio, alpha * (1.0 - l1_ratio))
+
+
+# name -> penalty, of alpha and l1_ratio, which are of shape (n_columns,)
+PENALTIES: dict[str, Callable[[torch.Tensor, torch.Tensor], Penalty]] = {
+    "l2": lambda alpha, l1_ratio: _elastic_net(alpha, torch.zeros_like(alpha)),
+    "l1": lambda alpha, l1_ratio: _elastic_net(alpha, torch.ones_like(alpha)),
+    "elasticnet": _elastic_net,
+}
