@@ -16,7 +16,8 @@ from sklearn.linear_model import (
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.losses import LOSSES
+from torchlinreg.engine import conditioning
+from torchlinreg.engine.losses import LOSSES, resolve_loss
 from torchlinreg.engine.penalties import PENALTIES
 from torchlinreg.losses import (
     AbsoluteError,
@@ -171,11 +172,36 @@ def test_backends_agree(backend, loss, penalty):
     expected = TorchLinearRegressor(**options).fit(X, y)
     model = TorchLinearRegressor(backend=backend, **options).fit(X, y)
     assert apart(model, expected, X, y) < 1e-9
-    steps = {"learning_rate": 1e-3, "max_iter": 5, "random_state": 0}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "RMSprop"])
+@pytest.mark.parametrize("penalty", [None, *PENALTIES])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_backends_take_the_same_steps(backend, loss, penalty, optimizer):
+    X, y = diabetes()
     X = StandardScaler().fit_transform(X)
+    options = {"loss": loss, "penalty": penalty, "alpha": 0.1, "optimizer": optimizer}
+    steps = {"learning_rate": 1e-3, "max_iter": 3, "random_state": 0}
     expected = TorchLinearRegressor(**options, **steps).fit(X, y)
     model = TorchLinearRegressor(backend=backend, **options, **steps).fit(X, y)
     assert_allclose(model.coef_, expected.coef_, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("penalty", [None, *PENALTIES])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_large_tables_have_the_same_optimum(monkeypatch, rng, dtype, loss, penalty):
+    """Too large to be copied to float64 and to be its own sketch, as far as the engine is told."""
+    X = rng.normal(size=(4000, 6)) * [1.0, 1.0, 1.0, 30.0, 0.1, 1.0] + 3.0
+    y = X @ [1.0, 0.0, -2.0, 0.1, 5.0, 0.0] + rng.standard_t(3, size=4000)
+    X, y = X.astype(dtype), y.astype(dtype)
+    options = {"loss": loss, "penalty": penalty, "alpha": 0.02}
+    small = TorchLinearRegressor(**options).fit(X, y)
+    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    large = TorchLinearRegressor(**options).fit(X, y)
+    assert large.plan_.reasons["conditioning"] != small.plan_.reasons["conditioning"]
+    tolerance = 0.02 if resolve_loss(loss, 1).curvature == np.inf else {"float32": 2e-5, "float64": 1e-7}[dtype]
+    assert apart(small, large, X, y) < tolerance
+    assert large.converged_
 
 
 @pytest.mark.parametrize("penalty", [None, *PENALTIES])

@@ -6,7 +6,8 @@ import torch
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.conditioning import WHITEN_FEATURES
 from torchlinreg.engine.fitting import Settings
-from torchlinreg.engine.losses import resolve_loss
+from torchlinreg.engine.losses import Loss, resolve_loss
+from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.schedules import Schedule
 from torchlinreg.weights import plain_number
 
@@ -48,6 +49,11 @@ def check_mode(estimator, schedule: Schedule | None, dtype: torch.dtype) -> None
         name = estimator.loss.__name__
         raise ValueError(f"loss={estimator.loss!r} is a class; give an object of it, such as {name}().")
     if estimator.learning_rate == "auto":
+        if estimator.optimizer != "sgd" or estimator.optimizer_params:
+            raise ValueError(
+                f"optimizer={estimator.optimizer!r} with optimizer_params={estimator.optimizer_params!r} needs a "
+                'number for learning_rate; learning_rate="auto" chooses steps for optimizer="sgd" only.'
+            )
         if schedule is not None and estimator.schedule != "constant":
             raise ValueError(
                 f'schedule={estimator.schedule!r} needs a number for learning_rate; learning_rate="auto" chooses the '
@@ -61,6 +67,39 @@ def check_mode(estimator, schedule: Schedule | None, dtype: torch.dtype) -> None
     elif schedule is not None and schedule.minds_plateaus and estimator.tol is None:
         raise ValueError(
             f'schedule={estimator.schedule!r} needs a tol that says what progress is; use tol="auto" or a number.'
+        )
+
+
+def check_backend(estimator, loss: Loss) -> None:
+    """Refuse a loss that the backend cannot differentiate.
+
+    Raises
+    ------
+    ValueError
+    """
+    if loss.by_autograd and estimator.backend == "analytic":
+        raise ValueError(
+            f'backend="analytic" knows the slopes of the losses in torchlinreg.losses only, not of '
+            f'loss={estimator.loss!r}; use backend="autograd" or "linear", or leave the choice to "auto".'
+        )
+
+
+def check_whitening(estimator, penalty: Penalty | None, rows: Rows) -> None:
+    """Refuse whitened variables where a penalty or a sparse table does not bear them.
+
+    Raises
+    ------
+    ValueError
+    """
+    if estimator.conditioning == "whiten" and penalty is not None and not penalty.is_smooth:
+        raise ValueError(
+            f'conditioning="whiten" steps in mixtures of the weights, in which penalty={estimator.penalty!r} with its '
+            'absolute values has no proximal step; use conditioning="scale" or "auto".'
+        )
+    if estimator.conditioning == "whiten" and rows.is_sparse and rows.X.shape[1] > WHITEN_FEATURES:
+        raise ValueError(
+            f'conditioning="whiten" mixes all features with each other, which would fill a sparse X of '
+            f'{rows.X.shape[1]} columns, more than {WHITEN_FEATURES}; use conditioning="scale" or "auto".'
         )
 
 

@@ -1,6 +1,5 @@
 """`TorchLinearRegressor`: parameters, validation and fitted attributes. The training itself is in the engine."""
 
-import warnings
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -9,33 +8,32 @@ import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from torchlinreg import export
-from torchlinreg.arrays import check_weight, check_X, check_X_y, to_numpy, to_tensor
+from torchlinreg.arrays import check_weight, check_X, check_X_y, to_numpy
 from torchlinreg.callbacks import Epochs
 from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.conditioning import WHITEN_FEATURES
 from torchlinreg.engine.descent import DivergedError
-from torchlinreg.engine.devices import DTYPES, full_precision, resolve_device, resolve_dtype, stays_on_host
+from torchlinreg.engine.devices import DTYPES, full_precision
 from torchlinreg.engine.fitting import Fit, Settings
-from torchlinreg.engine.losses import LOSSES, resolve_loss
+from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
-from torchlinreg.engine.penalties import PENALTIES, make_penalty
-from torchlinreg.engine.plan import Plan, largest_stable_rate
-from torchlinreg.engine.schedules import SCHEDULES, Schedule, resolve_schedule
+from torchlinreg.engine.penalties import PENALTIES
+from torchlinreg.engine.plan import Plan
+from torchlinreg.engine.schedules import SCHEDULES, Schedule
 from torchlinreg.engine.stream import fit_stream
 from torchlinreg.engine.textbook import fit_textbook
 from torchlinreg.engine.untuned import fit_untuned
 from torchlinreg.holdout import RSquared, Table, hold_out
 from torchlinreg.memory import keep_memory, recall_memory
-from torchlinreg.refusals import OVERFLOW, check_mode, check_overflow, check_stream, offers_streams
-from torchlinreg.weights import coef_shape, make_theta, per_target, plain_number, split_theta
+from torchlinreg.refusals import OVERFLOW, check_overflow, check_stream, offers_streams
+from torchlinreg.reports import advise, print_epoch, warn_of
+from torchlinreg.settings import make_settings, place_rows
+from torchlinreg.weights import coef_shape, make_theta, split_theta
 
 
 class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -304,8 +302,8 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         with torch.inference_mode(False), torch.no_grad():
             table, held_out = hold_out(self, Table(X, y, sample_weight), Table(X_val, y_val, sample_weight_val))
             X, y = check_X_y(self, table.X, table.y)
-            rows, dtype = self._rows(X, y, check_weight(table.sample_weight, X))
-            settings, epochs = self._settings(rows, dtype), self._epochs(table, y.ndim, dtype)
+            rows, dtype = place_rows(self, X, y, check_weight(table.sample_weight, X))
+            settings, epochs = make_settings(self, rows, dtype), self._epochs(table, y.ndim, dtype)
             if held_out is not None:
                 settings = replace(settings, score=RSquared(self, held_out, rows, y.ndim))
             if self.verbose or epochs is not None:
@@ -316,7 +314,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         steps_before = self.t_ if self.warm_start and self.__sklearn_is_fitted__() else 0
         self._store(outcome, rows, y.ndim, dtype)
         self.t_ += steps_before
-        self._warn(outcome, rows, settings)
+        warn_of(self, outcome, rows, settings)
         if epochs is not None:
             epochs.end()
         return self
@@ -366,8 +364,8 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         with torch.inference_mode(False), torch.no_grad():
             goes_on = self.__sklearn_is_fitted__()
             X, y = check_X_y(self, X, y, reset=not goes_on)
-            rows, dtype = self._rows(X, y, check_weight(sample_weight, X, to_mean_one=False))
-            settings, theta = self._settings(rows, dtype), self._initial_theta(rows, y.ndim, goes_on=goes_on)
+            rows, dtype = place_rows(self, X, y, check_weight(sample_weight, X, to_mean_one=False))
+            settings, theta = make_settings(self, rows, dtype), self._initial_theta(rows, y.ndim, goes_on=goes_on)
             learnt = self._dense_coef() if goes_on else None
             check_stream(self, settings, learnt, coef_shape(X.shape[1], rows.y.shape[1], y.ndim))
             memory = recall_memory(self) if goes_on else {}
@@ -382,7 +380,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         self.loss_curve_ = [*curve_before, *outcome.loss_curve[-1:]]
         self.n_iter_ = len(self.loss_curve_)
         keep_memory(self, outcome.memory)
-        self._warn(outcome, rows, settings)
+        warn_of(self, outcome, rows, settings)
         return self
 
     def _train(self, rows: Rows, theta: torch.Tensor, settings: Settings, memory: dict | None = None) -> Fit:
@@ -397,7 +395,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         except DivergedError as diverged:
             raise ValueError(
                 f"Training diverged in epoch {diverged.epoch}: learning_rate={self.learning_rate} is too large "
-                f"for this data. {self._advise(rows, settings)}"
+                f"for this data. {advise(self, rows, settings)}"
             ) from None
 
     def predict(self, X):
@@ -510,81 +508,6 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
             raise AttributeError("plan_ is there after fit.")
         return Plan(self._plan)
 
-    def _rows(self, X, y, weight) -> tuple[Rows, torch.dtype]:
-        """Put the validated data on the device to train on, and say in which precision."""
-        X, y = to_tensor(X), to_tensor(y)
-        device = resolve_device(self.device, X.device)
-        if device.type == "mps" and self.learning_rate == "auto":
-            if self.device != "auto":
-                raise ValueError(
-                    "MPS devices have no float64, in which untuned mode keeps its accounts. Give a number for "
-                    'learning_rate, or use device="cpu".'
-                )
-            device = torch.device("cpu")
-        dtype = resolve_dtype(self.dtype, X.dtype, device)
-        y = y.reshape(len(y), -1)
-        if self.learning_rate != "auto":  # untuned mode centres first
-            X, y = X.to(dtype), y.to(dtype)
-        if weight is not None:
-            weight = torch.from_numpy(weight)[:, None].to(device, dtype)
-        return Rows(X if stays_on_host(X, device) else X.to(device), y.to(device), weight), dtype
-
-    def _settings(self, rows: Rows, dtype: torch.dtype) -> Settings:
-        if self.learning_rate == "auto" and (self.optimizer != "sgd" or self.optimizer_params):
-            raise ValueError(
-                f"optimizer={self.optimizer!r} with optimizer_params={self.optimizer_params!r} needs a number for "
-                'learning_rate; learning_rate="auto" chooses steps for optimizer="sgd" only.'
-            )
-        schedule = resolve_schedule(self.schedule)
-        check_mode(self, schedule, dtype)
-        n_targets = rows.y.shape[1]
-        loss = resolve_loss(self.loss, n_targets)
-        if loss.by_autograd and self.backend == "analytic":
-            raise ValueError(
-                f'backend="analytic" knows the slopes of the losses in torchlinreg.losses only, not of '
-                f'loss={self.loss!r}; use backend="autograd" or "linear", or leave the choice to "auto".'
-            )
-        alpha, l1_ratio = (
-            torch.from_numpy(per_target(name, getattr(self, name), n_targets, highest)).to(rows.y.device, torch.float64)
-            for name, highest in (("alpha", np.inf), ("l1_ratio", 1.0))
-        )
-        penalty = make_penalty(self.penalty, alpha, l1_ratio)
-        if self.conditioning == "whiten" and penalty is not None and not penalty.is_smooth:
-            raise ValueError(
-                f'conditioning="whiten" steps in mixtures of the weights, in which penalty={self.penalty!r} with its '
-                'absolute values has no proximal step; use conditioning="scale" or "auto".'
-            )
-        if self.conditioning == "whiten" and rows.is_sparse and rows.X.shape[1] > WHITEN_FEATURES:
-            raise ValueError(
-                f'conditioning="whiten" mixes all features with each other, which would fill a sparse X of '
-                f'{rows.X.shape[1]} columns, more than {WHITEN_FEATURES}; use conditioning="scale" or "auto".'
-            )
-        generator = None
-        if self.shuffle:
-            seed = self.random_state
-            if not isinstance(seed, Integral):
-                seed = check_random_state(seed).randint(2**31 - 1)
-            generator = torch.Generator("cpu").manual_seed(int(seed))
-        return Settings(
-            loss=loss,
-            penalty=penalty,
-            fit_intercept=self.fit_intercept,
-            backend=("autograd" if loss.by_autograd else "analytic") if self.backend == "auto" else self.backend,
-            optimizer=self.optimizer,
-            optimizer_params=self.optimizer_params,
-            momentum=float(self.momentum),
-            learning_rate=plain_number("learning_rate", self.learning_rate),
-            batch_size=self.batch_size,
-            max_iter=self.max_iter,
-            tol=plain_number("tol", self.tol),
-            n_iter_no_change=self.n_iter_no_change,
-            dtype=dtype,
-            conditioning=self.conditioning,
-            average=self.average,
-            generator=generator,
-            schedule=schedule,
-        )
-
     def __sklearn_is_fitted__(self) -> bool:
         return "coef_" in vars(self)
 
@@ -604,7 +527,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
 
         def after_epoch(epoch: int, loss: float, theta) -> bool:
             if self.verbose:
-                self._print_epoch(epoch, loss)
+                print_epoch(self, epoch, loss)
             return epochs is not None and epochs.after_epoch(epoch, theta)
 
         return after_epoch
@@ -632,48 +555,6 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         self.optimality_gap_ = outcome.optimality_gap
         self._plan = outcome.plan
         self._memory = None
-
-    def _warn(self, outcome: Fit, rows: Rows, settings: Settings) -> None:
-        """Say what the caller should know of how training ended."""
-        if outcome.interrupted:
-            kept = "the best until then" if self.learning_rate == "auto" else "those after the last step"
-            kept = "the best on the rows held out" if outcome.scores else kept
-            warnings.warn(
-                f"Training was interrupted after epoch {self.n_iter_} of at most {self.max_iter}; the weights are "
-                f"{kept}. Fit again to go on, in textbook mode with warm_start=True.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        elif outcome.cut_short:
-            return
-        elif outcome.worsened:
-            warnings.warn(
-                f"Training made the loss worse, up to {self.loss_curve_[-1]:.3g}: "
-                f"learning_rate={self.learning_rate} is too large for this data. {self._advise(rows, settings)}",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        elif not outcome.converged:
-            reached = f" The optimality gap is {self.optimality_gap_:.1e}." if self.optimality_gap_ is not None else ""
-            warnings.warn(
-                f"Stopped after {self.n_iter_} epochs, with max_iter={self.max_iter}, without meeting "
-                f"tol={self.tol}.{reached} Increase max_iter, or accept a larger tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-
-    def _print_epoch(self, epoch: int, loss: float) -> None:
-        if epoch % self.verbose == 0:
-            width = len(str(self.max_iter))
-            print(f"Epoch {epoch:>{width}}/{self.max_iter}, loss {loss:.6g}")
-
-    def _advise(self, rows: Rows, settings: Settings) -> str:
-        """Say what to try instead of a learning rate that was too large."""
-        stable = ""
-        if self.optimizer == "sgd" and not self.optimizer_params:
-            rate = largest_stable_rate(rows, settings)
-            stable = f"The largest stable rate is about {rate:.2g}. " if 0 < rate < np.inf else ""
-        return stable + 'Lower it, scale the features, or leave the choice to learning_rate="auto".'
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,0 +1,91 @@
+"""From the parameters of the estimator, and data that are checked, to what the engine is asked."""
+
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from torchlinreg.arrays import to_tensor
+from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.devices import resolve_device, resolve_dtype, stays_on_host
+from torchlinreg.engine.fitting import Settings
+from torchlinreg.engine.losses import resolve_loss
+from torchlinreg.engine.penalties import make_penalty
+from torchlinreg.engine.schedules import resolve_schedule
+from torchlinreg.refusals import check_backend, check_mode, check_whitening
+from torchlinreg.weights import per_target, plain_number
+
+
+def place_rows(estimator, X, y, weight: np.ndarray | None) -> tuple[Rows, torch.dtype]:
+    """Put validated data on the device to train on, and say in which precision to do so.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there, or cannot do what is asked.
+    """
+    X, y = to_tensor(X), to_tensor(y)
+    device = resolve_device(estimator.device, X.device)
+    if device.type == "mps" and estimator.learning_rate == "auto":
+        if estimator.device != "auto":
+            raise ValueError(
+                "MPS devices have no float64, in which untuned mode keeps its accounts. Give a number for "
+                'learning_rate, or use device="cpu".'
+            )
+        device = torch.device("cpu")
+    dtype = resolve_dtype(estimator.dtype, X.dtype, device)
+    y = y.reshape(len(y), -1)
+    if estimator.learning_rate != "auto":  # untuned mode centres first
+        X, y = X.to(dtype), y.to(dtype)
+    if weight is not None:
+        weight = torch.from_numpy(weight)[:, None].to(device, dtype)
+    return Rows(X if stays_on_host(X, device) else X.to(device), y.to(device), weight), dtype
+
+
+def make_settings(estimator, rows: Rows, dtype: torch.dtype) -> Settings:
+    """Return what the parameters of the estimator say about training on these rows.
+
+    Raises
+    ------
+    ValueError
+        If they contradict each other, or do not go with the rows.
+    """
+    schedule = resolve_schedule(estimator.schedule)
+    check_mode(estimator, schedule, dtype)
+    n_targets = rows.y.shape[1]
+    loss = resolve_loss(estimator.loss, n_targets)
+    alpha, l1_ratio = (
+        torch.from_numpy(per_target(name, getattr(estimator, name), n_targets, highest)).to(
+            rows.y.device, torch.float64
+        )
+        for name, highest in (("alpha", np.inf), ("l1_ratio", 1.0))
+    )
+    penalty = make_penalty(estimator.penalty, alpha, l1_ratio)
+    check_backend(estimator, loss)
+    check_whitening(estimator, penalty, rows)
+    generator = None
+    if estimator.shuffle:
+        seed = estimator.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        generator = torch.Generator("cpu").manual_seed(int(seed))
+    return Settings(
+        loss=loss,
+        penalty=penalty,
+        fit_intercept=estimator.fit_intercept,
+        backend=("autograd" if loss.by_autograd else "analytic") if estimator.backend == "auto" else estimator.backend,
+        optimizer=estimator.optimizer,
+        optimizer_params=estimator.optimizer_params,
+        momentum=float(estimator.momentum),
+        learning_rate=plain_number("learning_rate", estimator.learning_rate),
+        batch_size=estimator.batch_size,
+        max_iter=estimator.max_iter,
+        tol=plain_number("tol", estimator.tol),
+        n_iter_no_change=estimator.n_iter_no_change,
+        dtype=dtype,
+        conditioning=estimator.conditioning,
+        average=estimator.average,
+        generator=generator,
+        schedule=schedule,
+    )
