@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 
+FEW_COLUMNS = 4  # of weights, that are multiplied one by one
 RUNS = 3  # that an average row is gathered in, at least: what pads the last of them should be small beside the row
 
 
@@ -173,7 +174,24 @@ class SparseTable:
         return Transposed(self)
 
     def __matmul__(self, weights: torch.Tensor) -> torch.Tensor:
-        return _Product.apply(self, weights) if weights.requires_grad else torch.mm(self._csr, weights)
+        return _Product.apply(self, weights) if weights.requires_grad else self.product(weights)
+
+    def product(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return ``self @ weights``, without a graph."""
+        if self.run == 1 or weights.shape[1] > FEW_COLUMNS:
+            return torch.mm(self._csr, weights)
+        return torch.stack([self._times(column) for column in weights.unbind(1)], dim=1)
+
+    def _times(self, column: torch.Tensor) -> torch.Tensor:
+        """Return the product with one column, by a single thread.
+
+        The weights stay in the cache of the core that moves them: where others read them between the steps, moving them
+        takes three times as long.
+        """
+        of_runs = column.index_select(0, self.col).mul_(self.value).view(-1, self.run).sum(1)
+        if len(of_runs) == len(self):
+            return of_runs
+        return column.new_zeros(len(self)).index_add_(0, self._row_of_runs, of_runs)
 
     @classmethod
     def __torch_function__(cls, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None):
@@ -189,6 +207,11 @@ class SparseTable:
         """Runs in each row."""
         lengths = self.crow[1:] - self.crow[:-1]
         return lengths if self.run == 1 else lengths.div_(self.run, rounding_mode="floor")
+
+    @cached_property
+    def _row_of_runs(self) -> torch.Tensor:
+        rows = torch.arange(len(self), device=self.device)
+        return torch.repeat_interleave(rows, self._runs, output_size=len(self.value) // self.run)
 
     def with_values(self, value: torch.Tensor) -> "SparseTable":
         """Return other numbers in the same places."""
@@ -209,7 +232,7 @@ class Transposed:
         """Add ``alpha * (transpose @ error)`` to `total`, where it is not zero and nowhere else."""
         table = self.table
         values = table.value.view(-1, table.run)
-        error = error if len(values) == len(error) == 1 else _repeat(error, table._runs, len(values))
+        error = error if len(values) == len(error) else error.index_select(0, table._row_of_runs)
         for column, of_column in zip(total.unbind(1), error.unbind(1), strict=True):
             # index_add_ would take narrow indices as they are, but half as long again
             column.scatter_add_(0, table.col.long(), (values * (alpha * of_column)[:, None]).view(-1))
@@ -224,15 +247,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table: SparseTable, weights: torch.Tensor) -> torch.Tensor:
         ctx.table = table
-        return torch.mm(table._csr, weights)
+        return table.product(weights)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
         return None, ctx.table.T @ gradient
-
-
-def _repeat(error: torch.Tensor, times: torch.Tensor, total: int) -> torch.Tensor:
-    return error.index_select(0, torch.repeat_interleave(times, output_size=total))
 
 
 def _ends(end: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -243,14 +262,14 @@ def _ends(end: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 def _mm(table: SparseTable, weights: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
-    return torch.mm(table._csr, weights, out=out)
+    return out.copy_(table.product(weights))
 
 
 def _addmm(bias: torch.Tensor, table, weights: torch.Tensor, *, beta=1.0, alpha=1.0, out: torch.Tensor) -> torch.Tensor:
     if isinstance(table, Transposed):
         start = out.zero_() if beta == 0 else torch.mul(bias, beta, out=out)
         return table.add_product(start, weights, alpha)
-    return torch.addmm(bias, table._csr, weights, beta=beta, alpha=alpha, out=out)
+    return torch.add(beta * bias, table.product(weights), alpha=alpha, out=out)
 
 
 def _addmm_(total: torch.Tensor, table: Transposed, error: torch.Tensor, *, alpha=1.0) -> torch.Tensor:
