@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn.datasets import load_diabetes
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor
@@ -181,6 +183,15 @@ def test_torch_losses_are_brought_to_their_optimum(rng, backend, function):
     prediction = torch.from_numpy(model.predict(X))[:, None]
     slope = TorchLoss(function).slope(prediction, torch.from_numpy(y)[:, None])[:, 0].numpy()
     assert_allclose(slope @ StandardScaler().fit_transform(X), 0.0, atol=1e-5)
+
+
+def test_a_jump_of_the_slope_that_only_torch_knows_of():
+    X, y = load_diabetes(return_X_y=True, scaled=False)
+    best = np.abs(TorchLinearRegressor(loss="absolute_error").fit(X, y).predict(X) - y).mean()
+    with pytest.warns(ConvergenceWarning, match="Further passes gained nothing: accept a larger tol") as caught:
+        model = TorchLinearRegressor(loss=torch.nn.L1Loss()).fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]  # where the user can do something about it
+    assert np.abs(model.predict(X) - y).mean() < best * (1 + 1e-5)
 
 
 def test_torch_loss_in_textbook_mode_is_the_written_out_loop(rng):

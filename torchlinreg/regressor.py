@@ -314,7 +314,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         steps_before = self.t_ if self.warm_start and self.__sklearn_is_fitted__() else 0
         self._store(outcome, rows, y.ndim, dtype)
         self.t_ += steps_before
-        warn_of(self, outcome, rows, settings)
+        warn_of(self, outcome, rows, settings, stacklevel=5)  # below scikit-learn's two wrappers
         if epochs is not None:
             epochs.end()
         return self
@@ -380,7 +380,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         self.loss_curve_ = [*curve_before, *outcome.loss_curve[-1:]]
         self.n_iter_ = len(self.loss_curve_)
         keep_memory(self, outcome.memory)
-        warn_of(self, outcome, rows, settings)
+        warn_of(self, outcome, rows, settings, stacklevel=4)
         return self
 
     def _train(self, rows: Rows, theta: torch.Tensor, settings: Settings, memory: dict | None = None) -> Fit:

@@ -17,7 +17,7 @@ def print_epoch(estimator, epoch: int, loss: float) -> None:
         print(f"Epoch {epoch:>{width}}/{estimator.max_iter}, loss {loss:.6g}")
 
 
-def warn_of(estimator, outcome: Fit, rows: Rows, settings: Settings) -> None:
+def warn_of(estimator, outcome: Fit, rows: Rows, settings: Settings, *, stacklevel: int) -> None:
     """Say what the caller should know of how training ended."""
     if outcome.interrupted:
         kept = "the best until then" if estimator.learning_rate == "auto" else "those after the last step"
@@ -26,7 +26,7 @@ def warn_of(estimator, outcome: Fit, rows: Rows, settings: Settings) -> None:
             f"Training was interrupted after epoch {estimator.n_iter_} of at most {estimator.max_iter}; the weights "
             f"are {kept}. Fit again to go on, in textbook mode with warm_start=True.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     elif outcome.cut_short:
         return
@@ -35,7 +35,7 @@ def warn_of(estimator, outcome: Fit, rows: Rows, settings: Settings) -> None:
             f"Training made the loss worse, up to {estimator.loss_curve_[-1]:.3g}: "
             f"learning_rate={estimator.learning_rate} is too large for this data. {advise(estimator, rows, settings)}",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     elif not outcome.converged:
         reached = (
@@ -48,7 +48,7 @@ def warn_of(estimator, outcome: Fit, rows: Rows, settings: Settings) -> None:
             f"Stopped after {estimator.n_iter_} epochs, with max_iter={estimator.max_iter}, without meeting "
             f"tol={estimator.tol}.{reached} {way_out}",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 

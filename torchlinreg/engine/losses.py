@@ -18,6 +18,8 @@ from typing import Protocol
 
 import torch
 
+NEAR = 1e-6  # to a target, in its spreads, where a function of the user's may have a jump of its slope
+
 
 class Loss(Protocol):
     """Elementwise cost of a prediction."""
@@ -400,9 +402,9 @@ class TorchLoss:
         return torch.zeros_like(prediction) if bend is None else bend.clamp(min=0)
 
     def majorant(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the second derivative, or its mean where that is larger."""
-        bend = self.bend(prediction, target)
-        return torch.maximum(bend, bend.mean())
+        """Return the second derivative or, where it is larger, that of a parabola around the target."""
+        distance = (prediction - target).abs().clamp(min=NEAR)
+        return torch.maximum(self.bend(prediction, target), self.slope(prediction, target).abs() / distance)
 
     def for_targets(self, n_targets: int) -> Loss:
         """Return the loss whose mean runs over that many targets."""
