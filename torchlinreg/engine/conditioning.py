@@ -8,7 +8,6 @@ random signs (Clarkson & Woodruff 2013, "Low rank approximation and regression i
 miss the row that matters.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,6 +16,7 @@ import torch
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.moments import mean_and_variance, root_mean_square, standardise
 from torchlinreg.engine.penalties import Penalty
+from torchlinreg.engine.transforms import EPS, Transform, largest_eigenvalue, stretch, whiten
 
 EXACT_ELEMENTS = 2**19  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
@@ -27,89 +27,10 @@ SKETCH_ROWS = 2**15  # rows of a sketch at most, and
 SKETCH_OPERATIONS = 2**29  # multiplications that factorising it may take,
 SKETCH_ROWS_PER_FEATURE = 8  # unless it needs more to say anything
 SAMPLE_ROWS = 2**12
-QUICK_CONDITION = 1e5
 RANGE_IN_DEVIATIONS = 6.0  # of a sample, roughly
 FAR_FROM_ZERO = 8.0  # offset, in deviations, beyond which features are shifted before they are multiplied
 SINGLE_CONDITION = 3e4  # condition number that single precision can do justice to
 CHUNK_ELEMENTS = 2**20  # numbers of a sparse table that are multiplied at once
-POWER_ITERATIONS = 50
-EPS = torch.finfo(torch.float64).eps
-
-
-@dataclass(frozen=True)
-class Transform:
-    """A linear change of variables, ``theta = T v``, and its transpose.
-
-    Attributes
-    ----------
-    weights : torch.Tensor of shape (n_features, n_directions) or (n_features,)
-        The part of T that makes weights, which may be diagonal.
-    offset : torch.Tensor of shape (n_features,) or None
-        Mean of the features. With an intercept, v has a last row for the mean prediction.
-    gain : torch.Tensor of shape (n_directions without that of the intercept, n_columns) or None
-        Length of each direction in each column, where columns differ in that.
-    """
-
-    weights: torch.Tensor
-    offset: torch.Tensor | None
-    gain: torch.Tensor | None = None
-
-    @property
-    def rank(self) -> int:
-        """Directions, without that of the intercept."""
-        return self.weights.shape[-1]
-
-    @property
-    def n_directions(self) -> int:
-        """Rows of v."""
-        return self.rank + (self.offset is not None)
-
-    def __call__(self, v: torch.Tensor) -> torch.Tensor:
-        """Return T v, for v of shape (n_directions, n_columns)."""
-        steps = v[: self.rank] if self.gain is None else self.gain * v[: self.rank]
-        weights = self.weights[:, None] * steps if self.weights.ndim == 1 else self.weights @ steps
-        if self.offset is None:
-            return weights
-        return torch.cat([weights, v[self.rank :] - self.offset[None] @ weights])
-
-    def pull_back(self, gradient: torch.Tensor) -> torch.Tensor:
-        """Return Tᵀ gradient, the gradient in v, for a gradient of shape (n_theta, n_columns)."""
-        if self.offset is None:
-            return self._back(gradient)
-        of_weights, of_intercept = gradient[:-1], gradient[-1:]
-        centred = of_weights - self.offset[:, None] @ of_intercept
-        return torch.cat([self._back(centred), of_intercept])
-
-    def rows(self, X: torch.Tensor) -> torch.Tensor:
-        """Return rows, and the one of the intercept, in the variables v: shape (n_rows, n_directions)."""
-        X = X.to(self.weights).to_dense()
-        X = X if self.offset is None else X - self.offset
-        X = X * self.weights if self.weights.ndim == 1 else X @ self.weights
-        return X if self.offset is None else torch.cat([X, X.new_ones(len(X), 1)], dim=1)
-
-    def to(self, dtype: torch.dtype) -> "Transform":
-        """Return T in another precision."""
-        return Transform(*(None if part is None else part.to(dtype) for part in vars(self).values()))
-
-    def for_ridge(self, l2: torch.Tensor) -> "Transform":
-        """Return the T of a loss that is round in v with a penalty, ``l2 w² / 2`` of the weights, added.
-
-        Parameters
-        ----------
-        l2 : torch.Tensor of shape (n_features, n_columns)
-            Proportional between columns; one eigendecomposition serves them all.
-        """
-        if self.weights.ndim == 1:
-            return replace(self, gain=(1.0 + l2 * self.weights[:, None].square()).rsqrt())
-        strength = l2.sum(0)
-        shape = l2[:, strength.argmax()]
-        cost, turn = torch.linalg.eigh(self.weights.T @ (shape[:, None] * self.weights))
-        gain = (1.0 + cost.clamp(min=0)[:, None] * (strength / strength.max())).rsqrt()
-        return Transform(self.weights @ turn, self.offset, gain)
-
-    def _back(self, gradient: torch.Tensor) -> torch.Tensor:
-        back = self.weights[:, None] * gradient if self.weights.ndim == 1 else self.weights.T @ gradient
-        return back if self.gain is None else self.gain * back
 
 
 @dataclass(frozen=True)
@@ -437,85 +358,3 @@ def _fold(rows: Rows, shift: torch.Tensor, *, centre: bool, generator: torch.Gen
     offset = total / n_rows if centre else torch.zeros_like(shift)
     sketch.addmm_(signs, offset[None], alpha=-1.0)
     return offset, sketch.mul_((size / n_rows) ** 0.5)
-
-
-def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor, torch.Tensor | None, float]:
-    """Find T of full column rank such that ``sketch @ T`` has orthogonal columns of mean square one.
-
-    Columns are brought to one scale first. Singular values below float64's rounding of the largest are then taken for
-    zero, and their directions left out.
-
-    Parameters
-    ----------
-    sketch : torch.Tensor of shape (n_rows, n_features), float64
-    quickly : bool
-        Whether to try the Cholesky factor of the columns' products first. That squares the condition number but, as
-        long as it is small, is as good for a transform that is approximate anyway.
-
-    Returns
-    -------
-    transform : torch.Tensor of shape (n_features, rank)
-    span : torch.Tensor of shape (n_features, rank) or None
-        A basis of the span of the rows, if that is not everything.
-    condition : float
-        Condition number of the scaled columns, as far as they are independent, or an upper bound of it.
-    """
-    n_rows, n_features = sketch.shape
-    if quickly:
-        products = (sketch.T @ sketch).div_(n_rows)
-        scale = products.diagonal().sqrt()
-        factor, failed = torch.linalg.cholesky_ex(products / scale.outer(scale), upper=True)
-        inverse, bound = _invert(factor)
-        if not failed and bound < QUICK_CONDITION:
-            return inverse / scale[:, None], None, bound
-    scale = root_mean_square(sketch, None)
-    sketch = sketch / (scale * n_rows**0.5)
-    if n_rows >= n_features:
-        sketch = torch.linalg.qr(sketch, mode="r")[1]
-        inverse, bound = _invert(sketch)
-        if bound * EPS * max(n_rows, 64) < 1e-3:  # far from a doubtful rank; false for NaN
-            return inverse / scale[:, None], None, bound
-    _, singular, Vt = torch.linalg.svd(sketch, full_matrices=False)
-    kept = singular > singular[0] * EPS * max(n_rows, n_features)
-    singular, Vt = singular[kept], Vt[kept]
-    spread = (singular[0] / singular[-1]).item() if len(singular) else 1.0
-    return Vt.T / singular / scale[:, None], Vt.T * scale[:, None], spread
-
-
-def stretch(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """Return the diagonal `size`, brought down until no direction is curved more than one."""
-    return size / max(top_eigenvalue(sketch * size), EPS) ** 0.5
-
-
-def top_eigenvalue(table: torch.Tensor, weight: torch.Tensor | None = None) -> float:
-    """Largest eigenvalue of the weighted second moment of the columns, by power iteration."""
-
-    def second_moment(direction: torch.Tensor) -> torch.Tensor:
-        image = table @ direction
-        return table.T @ (image if weight is None else weight * image) / len(table)
-
-    like = torch.empty(table.shape[1], dtype=table.dtype, device=table.device)
-    return largest_eigenvalue(second_moment, like)
-
-
-def largest_eigenvalue(times: Callable, like: torch.Tensor) -> float:
-    """Largest eigenvalue of the matrix that `times` multiplies by, none of whose eigenvalues is negative."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    direction = torch.randn(len(like), 1, generator=generator, dtype=like.dtype, device="cpu").to(like.device)
-    eigenvalue = 0.0
-    for _ in range(POWER_ITERATIONS):
-        direction = direction / torch.linalg.vector_norm(direction)
-        image = times(direction)
-        eigenvalue = (direction * image).sum().item()
-        if eigenvalue <= 0:
-            return 0.0
-        direction = image
-    return eigenvalue
-
-
-def _invert(factor: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Invert an upper triangle; also return a bound of its condition number."""
-    inverse = torch.linalg.solve_triangular(
-        factor, torch.eye(len(factor), dtype=factor.dtype, device=factor.device), upper=True
-    )
-    return inverse, (torch.linalg.matrix_norm(factor) * torch.linalg.matrix_norm(inverse)).item() / len(factor) ** 0.5

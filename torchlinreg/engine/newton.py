@@ -11,10 +11,10 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.batches import MiniBatches
-from torchlinreg.engine.conditioning import Transform
 from torchlinreg.engine.kinks import accelerated, minimum_with_kinks, product, solve_for
 from torchlinreg.engine.losses import Loss
 from torchlinreg.engine.refinement import PASS_ELEMENTS, FullPass
+from torchlinreg.engine.transforms import Transform
 
 CURVATURE_OPERATIONS = 2**31  # multiplications that a look at the curvature may take before it makes do with a sample
 LARGEST_MATRIX = 4097  # directions, and the intercept, that are worth a matrix of curvatures

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import torch
 
-from torchlinreg.engine.conditioning import Transform
 from torchlinreg.engine.models import Model
 from torchlinreg.engine.penalties import Penalty, shrink
+from torchlinreg.engine.transforms import Transform
 
 
 @dataclass

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.conditioning import Conditioning, top_eigenvalue
+from torchlinreg.engine.conditioning import Conditioning
+from torchlinreg.engine.transforms import top_eigenvalue
 
 TEXTBOOK_BATCH = 32
 DESCENT_BATCH = 4096

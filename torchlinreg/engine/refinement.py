@@ -7,9 +7,9 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
-from torchlinreg.engine.conditioning import Transform
 from torchlinreg.engine.losses import Loss, total
 from torchlinreg.engine.penalties import Penalty
+from torchlinreg.engine.transforms import Transform
 
 PASS_ELEMENTS = 2**20  # features in a chunk of a full pass, which both its products should find in the cache
 PATIENCE = 3  # passes

@@ -9,7 +9,6 @@ import torch
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.conditioning import (
     Conditioning,
-    Transform,
     choose_method,
     condition_by_sketch,
     condition_exactly,
@@ -23,6 +22,7 @@ from torchlinreg.engine.newton import minimise
 from torchlinreg.engine.optimizers import SGD, Averaged, Penalised, Preconditioned, Rate
 from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
+from torchlinreg.engine.transforms import Transform
 
 AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-20}
 AUTO_TOL_OF_CURVES = 1e-16  # at best, where the loss is no parabola: the end of what float64 can tell, or
