@@ -91,7 +91,7 @@ def accelerated(
     rate: torch.Tensor,
     u: torch.Tensor,
     max_iter: int,
-    enough: Callable[[torch.Tensor], bool] = lambda step: False,
+    enough: Callable[[torch.Tensor], bool],
 ) -> torch.Tensor:
     """Take proximal steps with momentum, which starts anew when it leads uphill.
 

@@ -4,21 +4,19 @@ A loss works elementwise on predictions and targets of shape (n_rows, n_columns)
 and never mix. To add one, write a class and enter it in `LOSSES`; the tests check its slope numerically.
 
 Most losses in use are one function of the residual: nothing inside a tube, then a parabola, then a straight line.
-`Residual` is that function; its children say how wide the tube is and how steep the rest may get.
+`Residual` is that function; its children say how wide the tube is and how steep the rest may get. Any other that torch
+can differentiate is a `TorchLoss`.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property, partial
 from numbers import Real
 from typing import Protocol
 
 import torch
 
-NEAR = 1e-6  # to a target, in its spreads, where a function of the user's may have a jump of its slope
+from torchlinreg.engine.torch_loss import TorchLoss
 
 
 class Loss(Protocol):
@@ -277,7 +275,19 @@ class Quantile(Residual):
 
 
 @dataclass(frozen=True)
-class EpsilonInsensitive(Residual):
+class _Tube(Residual):
+    epsilon: float = 0.1
+
+    def __post_init__(self):
+        _check_field(self, "epsilon", self.epsilon, positive=False)
+
+    @property
+    def tube(self) -> float:
+        """Half its width."""
+        return self.epsilon
+
+
+class EpsilonInsensitive(_Tube):
     """The absolute error beyond `epsilon`, as in :class:`~sklearn.linear_model.SGDRegressor` and support vectors.
 
     Parameters
@@ -286,23 +296,12 @@ class EpsilonInsensitive(Residual):
         Residual, in units of the target, up to which nothing is lost.
     """
 
-    epsilon: float = 0.1
-
     is_smooth = False
     curvature = math.inf
     rise = fall = 1.0
 
-    def __post_init__(self):
-        _check_field(self, "epsilon", self.epsilon, positive=False)
 
-    @property
-    def tube(self) -> float:
-        """Half its width."""
-        return self.epsilon
-
-
-@dataclass(frozen=True)
-class SquaredEpsilonInsensitive(Residual):
+class SquaredEpsilonInsensitive(_Tube):
     """The square of what the error exceeds `epsilon` by, as in :class:`~sklearn.linear_model.SGDRegressor`.
 
     Parameters
@@ -311,117 +310,7 @@ class SquaredEpsilonInsensitive(Residual):
         Residual, in units of the target, up to which nothing is lost.
     """
 
-    epsilon: float = 0.1
-
     curvature = 2.0
-
-    def __post_init__(self):
-        _check_field(self, "epsilon", self.epsilon, positive=False)
-
-    @property
-    def tube(self) -> float:
-        """Half its width."""
-        return self.epsilon
-
-
-class TorchLoss:
-    """Any loss that torch can differentiate: a module of :mod:`torch.nn`, or a function of your own.
-
-    Parameters
-    ----------
-    function : callable (prediction, target) -> torch.Tensor
-        Returns either the cost of each element or, for a few rows at a time, one number, a mean.
-    n_targets : int, default=1
-        The targets that a mean runs over.
-    """
-
-    curvature = math.nan
-    is_quadratic = False
-    is_smooth = True
-    by_autograd = True
-
-    def __init__(self, function: Callable, n_targets: int = 1):
-        self.function, self.n_targets = function, n_targets
-
-    def __repr__(self) -> str:
-        return f"TorchLoss({self.function!r})"
-
-    @cached_property
-    def _elementwise(self) -> Callable:
-        """The function, made to return the cost of each element."""
-        reduction = getattr(self.function, "reduction", None)
-        if reduction is None:
-            return self._by_elements
-        if reduction == "sum":
-            raise ValueError(
-                f"loss={self.function!r} sums over the rows, so that a step would grow with the batch; "
-                'use reduction="mean".'
-            )
-        whole = deepcopy(self.function)
-        whole.reduction = "none"
-        share = 1.0 / self.n_targets if reduction == "mean" else 1.0
-        return lambda prediction, target: whole(prediction, target) * share
-
-    def _by_elements(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        value = self.function(prediction, target)
-        if not isinstance(value, torch.Tensor) or (prediction.requires_grad and not value.requires_grad):
-            raise ValueError(
-                f"loss={self.function!r} returned {type(value).__name__} that torch cannot differentiate; "
-                "return a torch.Tensor computed from the prediction by operations of torch."
-            )
-        if value.shape == prediction.shape:
-            return value
-        if value.numel() != 1:
-            raise ValueError(
-                f"loss={self.function!r} returned shape {tuple(value.shape)} for predictions of shape "
-                f"{tuple(prediction.shape)}; return that shape, or one number."
-            )
-        # The cost of each row, as the mean over a batch of that row alone, which its targets share
-        by_row = torch.vmap(lambda p, t: self.function(p[None], t[None]).reshape(()))(prediction, target)
-        return (by_row[:, None] / prediction.shape[1]).repeat(1, prediction.shape[1])
-
-    def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the cost of each prediction."""
-        return self._elementwise(prediction, target)
-
-    def slope(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return its derivative, by autograd."""
-        with torch.enable_grad():
-            prediction = prediction.detach().requires_grad_()
-            return torch.autograd.grad(self.value(prediction, target).sum(), prediction)[0]
-
-    def bend(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return its second derivative, by autograd; zero where it is negative, or where there is none."""
-        with torch.enable_grad():
-            prediction = prediction.detach().requires_grad_()
-            value = self.value(prediction, target).sum()
-            (slope,) = torch.autograd.grad(value, prediction, create_graph=True)
-            if not slope.requires_grad:
-                return torch.zeros_like(prediction)
-            (bend,) = torch.autograd.grad(slope.sum(), prediction, allow_unused=True)
-        return torch.zeros_like(prediction) if bend is None else bend.clamp(min=0)
-
-    def majorant(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the second derivative or, where it is larger, that of a parabola around the target."""
-        distance = (prediction - target).abs().clamp(min=NEAR)
-        return torch.maximum(self.bend(prediction, target), self.slope(prediction, target).abs() / distance)
-
-    def for_targets(self, n_targets: int) -> Loss:
-        """Return the loss whose mean runs over that many targets."""
-        return TorchLoss(self.function, n_targets)
-
-    def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> Loss:
-        """Return the loss of numbers brought back to the units that the function knows."""
-        return TorchLoss(partial(_in_units, self._elementwise, shift, scale))
-
-    def smoothed(self, width: float) -> Loss:
-        """Return the loss itself."""
-        return self
-
-
-def _in_units(function: Callable, shift, scale, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    shift, scale = shift.to(prediction), scale.to(prediction)
-    return function(shift + scale * prediction, shift + scale * target) / scale.square()
 
 
 def _tensor(number) -> torch.Tensor:

@@ -25,8 +25,8 @@ SUFFICIENT = 1e-3  # of the gain that a step promises
 MISLED = 0.4  # part of a step beyond which it goes uphill, that tells of a wrong direction
 SHORTEST = 1e-12  # part of a step that is worth trying
 JITTER = 1e-13  # of the steepest curvature, so that no direction is without,
-DAMPING = 1e-3  # further share of the mean curvature, where that changes along the way
-SLIGHTEST = 1e-8  # of it, that keeps rounding out of directions in which the loss is flat
+DAMPING = 1e-3  # share of a parabola that lies above the objective, added where curvature changes along the way
+SLIGHTEST = 1e-8  # such share, that keeps rounding out of directions in which the loss is flat
 NARROWER = 5.0  # times, from one smooth loss to the next
 ROUGHLY = 1e-3  # of what a smooth loss is wrong by anyway, to which its own optimum is worth finding
 NARROWEST = 1e-12  # width of a smoothed jump, in spreads of the target
@@ -107,9 +107,9 @@ class Objective:
         self.inside = torch.zeros_like(start)
         """Part of the gradient at the last look at the curvature that came from rows where there was some."""
         rows = full_pass.rows
-        self.n_rows, n_features = rows.X.shape
+        n_rows, n_features = rows.X.shape
         affordable = max(8 * n_features, CURVATURE_OPERATIONS // max(1, n_features) ** 2)
-        sampled = thin and self.n_rows > affordable
+        sampled = thin and n_rows > affordable
         generator = torch.Generator("cpu").manual_seed(seed) if sampled else None
         self._batches = MiniBatches(
             rows,
@@ -144,7 +144,7 @@ class Objective:
                 Z = self._transform.rows(batch.X)
                 bend = self.loss.bend(prediction, batch.y).to(Z)
                 slope = self.loss.slope(prediction, batch.y).to(Z)
-                majorant = self.loss.majorant(prediction, batch.y).to(Z)
+                majorant = bend if shared else self.loss.majorant(prediction, batch.y).to(Z)
                 if batch.weight is not None:
                     bend, slope, majorant = (part * batch.weight for part in (bend, slope, majorant))
                 inside += Z.T @ (slope * (bend > 0))
@@ -217,9 +217,8 @@ def newton(
             direction, promised = _newton_step(objective, v, gradient, damping)
             step, excess = torch.where(fresh, direction, step), torch.where(fresh, promised, excess)
             cut = torch.where(fresh, 1.0, cut)
-            timid = (
-                fresh & (excess <= floor) & (damping > SLIGHTEST) & ~failed
-            )  # a damped step promises less than there is
+            # A damped step promises less than there is to gain
+            timid = fresh & (excess <= floor) & (damping > SLIGHTEST) & ~failed
             if timid.any():
                 damping = torch.where(timid, _ease(damping * 1e-2), damping)
                 continue
