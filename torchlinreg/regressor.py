@@ -88,8 +88,9 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         In textbook mode, training stops when for `n_iter_no_change` epochs the loss has not fallen by `tol` below
         the best so far or, with `early_stopping`, the validation score has not risen by as much above it. None runs
         exactly `max_iter` epochs; so does "auto", except that it is 1e-4 with `early_stopping`, and otherwise 1e-3
-        with ``schedule="adaptive"``. In untuned mode, training has converged when
-        `optimality_gap_` is at most `tol`; "auto" is 1e-20 for float64 and 1e-10 for float32 data.
+        with ``schedule="adaptive"``. In untuned mode, training has converged when `optimality_gap_` is at most `tol`;
+        "auto" is 1e-20 for float64 and 1e-10 for float32 data, but not less than 1e-16 for losses that are no parabola,
+        and 1e-6 where their slope jumps.
     n_iter_no_change : int, default=5
         Patience, in epochs, before `tol` stops training in textbook mode.
     shuffle : bool, default=True
@@ -100,7 +101,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
     conditioning : {"auto", "scale", "whiten", None}, default="auto"
         The variables in which steps are taken: the weights of the features as they are; of features at one scale; or
         of directions that the loss is equally curved in. The answer is in the units of the data all the same. "auto"
-        is None in textbook mode; in untuned mode "whiten", or "scale" for very many features.
+        is None in textbook mode; in untuned mode "whiten", or "scale" for very many features and with L1 penalties.
     average : bool, int or "auto", default="auto"
         Whether mini-batch descent ends at the mean of its iterates. True means all of them, a number those after that
         many rows, as in :class:`~sklearn.linear_model.SGDRegressor`. "auto" is False in textbook mode; in untuned mode
