@@ -3,6 +3,13 @@
 import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported, or scikit-learn skips a check
+# Before torch is imported: threads that spin while they wait take the core from the one that they wait for, where
+# others use the machine too; small tables were up to eight times slower then
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Processes that run tests at the same time share the cores
+_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _processes > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _processes)))
 
 import numpy as np
 import pytest
@@ -57,3 +64,16 @@ def table(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features of several sizes, two targets, and sample weights."""
     X = rng.normal(size=(60, 4)) * [1, 10, 0.1, 3] + [0, 5, 0, 1]
     return X, X @ rng.normal(size=(4, 2)) + rng.normal(size=(60, 2)), rng.uniform(0, 2, 60)
+
+
+@pytest.fixture
+def pyplot():
+    """Return pyplot without a screen, and leave no figure open."""
+    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    before = mpl.get_backend()
+    mpl.use("agg")
+    yield plt
+    plt.close("all")
+    mpl.use(before)

@@ -8,6 +8,7 @@ more is known than one draw, a noise floor or a standard error, the bound is mad
 
 import importlib.util
 import runpy
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -158,10 +159,15 @@ def test_losses_of_the_concise_version(seed, backend):
 # 3. One feature, with a picture
 
 
+@cache
+def line(seed, backend):
+    return picture.train(*picture.points(seed), backend)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_line_within_the_sampling_error(seed):
     X, y = picture.points(seed)
-    model = picture.train(X, y, backend="analytic")
+    model = line(seed, "analytic")
     errors = picture.standard_errors(X)
     found = np.array([*model.coef_, model.intercept_])
     least_squares = np.linalg.lstsq(np.column_stack([X, np.ones(len(X))]), y, rcond=None)[0]
@@ -183,7 +189,7 @@ def drawn(tmp_path_factory):
 @pytest.mark.parametrize("backend", ["analytic", "autograd"])
 def test_line_is_the_same_on_all_backends(backend, drawn):
     _, reference, _ = drawn
-    model = picture.train(*picture.points(), backend)
+    model = line(0, backend)
     assert_allclose(model.coef_, reference.coef_, rtol=1e-9)
     assert_allclose(model.intercept_, reference.intercept_, rtol=1e-9)
 
