@@ -5,20 +5,16 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy import sparse
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.linear_model import LinearRegression
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
-from torchlinreg import export
-from torchlinreg.arrays import check_weight, check_X, check_X_y, to_numpy
+from torchlinreg.arrays import check_weight, check_X_y
 from torchlinreg.callbacks import Epochs
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.descent import DivergedError
-from torchlinreg.engine.devices import DTYPES, full_precision
+from torchlinreg.engine.devices import DTYPES
 from torchlinreg.engine.fitting import Fit, Settings
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
@@ -29,6 +25,7 @@ from torchlinreg.engine.stream import fit_stream
 from torchlinreg.engine.textbook import fit_textbook
 from torchlinreg.engine.untuned import fit_untuned
 from torchlinreg.holdout import RSquared, Table, hold_out
+from torchlinreg.linear import LinearModel
 from torchlinreg.memory import keep_memory, recall_memory
 from torchlinreg.refusals import OVERFLOW, check_overflow, check_stream, offers_streams
 from torchlinreg.reports import advise, print_epoch, warn_of
@@ -36,7 +33,7 @@ from torchlinreg.settings import make_settings, place_rows
 from torchlinreg.weights import coef_shape, make_theta, split_theta
 
 
-class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
     """Linear regression by mini-batch SGD in PyTorch.
 
     By default nothing needs tuning: the estimator looks at the data and gives the optimum - the least-squares answer,
@@ -399,109 +396,6 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
                 f"for this data. {advise(self, rows, settings)}"
             ) from None
 
-    def predict(self, X):
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, sparse matrix or torch.Tensor of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
-            A tensor on the same device if `X` is one.
-        """
-        check_is_fitted(self)
-        X = check_X(self, X)
-        coef, intercept = self._dense_coef(), self.intercept_
-        wide = X
-        if self._exact is not None and np.array_equal(np.atleast_2d(coef), self._exact[0].astype(coef.dtype)):
-            # Single precision would show, and coef_ is still what fit made it
-            intercept = self._exact[1].reshape(coef.shape[:-1])
-            coef = self._exact[0].reshape(coef.shape)
-            wide = X.double() if isinstance(X, torch.Tensor) else X.astype(np.float64)
-        if not isinstance(X, torch.Tensor):
-            return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
-        coef, intercept = (torch.as_tensor(part).to(wide) for part in (coef, intercept))
-        with full_precision():
-            return (wide @ coef.t() + intercept).to(X.dtype)
-
-    def score(self, X, y, sample_weight=None) -> float:
-        """Return the coefficient of determination R², as :meth:`sklearn.base.RegressorMixin.score` does.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, sparse matrix or torch.Tensor of shape (n_samples, n_features)
-        y : array-like, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array-like of shape (n_samples,), default=None
-        """
-        X, y, sample_weight = (
-            to_numpy(given, name) if isinstance(given, torch.Tensor) else given
-            for name, given in {"X": X, "y": y, "sample_weight": sample_weight}.items()
-        )
-        return super().score(X, y, sample_weight)
-
-    def to_module(self) -> torch.nn.Linear:
-        """Return the fitted model as a module of torch, on the CPU and ready to be trained further.
-
-        Returns
-        -------
-        torch.nn.Linear
-            From n_features to n_targets (1 for a one-dimensional `y`), in the precision of `coef_`, which it shares no
-            memory with. Without a bias if there is no intercept.
-        """
-        check_is_fitted(self)
-        return export.to_module(self.coef_, self.intercept_, fit_intercept=self.fit_intercept)
-
-    def to_sklearn(self) -> LinearRegression:
-        """Return the fitted model as scikit-learn's own, for those who are to use it without this package.
-
-        Returns
-        -------
-        LinearRegression
-            With copies of `coef_` (dense), `intercept_`, `n_features_in_` and `feature_names_in_`. What its own solver
-            would have found on the way, `rank_` and `singular_`, is not there.
-        """
-        check_is_fitted(self)
-        return export.to_sklearn(vars(self), fit_intercept=self.fit_intercept)
-
-    def sparsify(self) -> "TorchLinearRegressor":
-        """Keep only those coefficients that are not zero.
-
-        Worth it if most are, as an L1 penalty may make them. Predicting and fitting go on as before.
-
-        Returns
-        -------
-        self : TorchLinearRegressor
-            With `coef_` as a CSR array of shape (n_targets, n_features), a single target being one row.
-        """
-        check_is_fitted(self)
-        if not sparse.issparse(self.coef_):
-            self._coef_shape = self.coef_.shape
-            self.coef_ = sparse.csr_array(np.atleast_2d(self.coef_))
-        return self
-
-    def densify(self) -> "TorchLinearRegressor":
-        """Undo :meth:`sparsify`.
-
-        Returns
-        -------
-        self : TorchLinearRegressor
-            With `coef_` as an ndarray.
-        """
-        check_is_fitted(self)
-        self.coef_ = self._dense_coef()
-        return self
-
-    def _dense_coef(self) -> np.ndarray:
-        """Return the coefficients as an array, whether or not they are kept as one."""
-        return self.coef_.toarray().reshape(self._coef_shape) if sparse.issparse(self.coef_) else self.coef_
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
     @property
     def plan_(self) -> Plan:
         """The numbers that "auto" stood for, by name; prints as a table that gives a reason for each."""
@@ -509,16 +403,13 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
             raise AttributeError("plan_ is there after fit.")
         return Plan(self._plan)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return "coef_" in vars(self)
-
     def _epochs(self, table: Table, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
         """Return the tasks that callbacks are told of, if there are callbacks."""
         if not vars(self).get("_skl_callbacks"):
             return None
 
         def attributes(theta: torch.Tensor) -> dict:
-            coef, intercept, wide = split_theta(theta, self.n_features_in_, y_ndim, _name(dtype))
+            coef, intercept, wide = split_theta(theta, self.n_features_in_, y_ndim, dtype)
             return {"coef_": coef, "intercept_": intercept, "_exact": wide if self.learning_rate == "auto" else None}
 
         return Epochs(self, table, None if self.learning_rate == "auto" else self.max_iter, attributes)
@@ -545,9 +436,7 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         return make_theta(coef_init, intercept_init, *sizes, fit_intercept=self.fit_intercept).to(rows.y.device)
 
     def _store(self, outcome: Fit, rows: Rows, y_ndim: int, dtype: torch.dtype) -> None:
-        dtype = _name(dtype)
-        self.coef_, self.intercept_, wide = split_theta(outcome.theta, rows.X.shape[1], y_ndim, dtype)
-        self._exact = wide if dtype != "float64" and outcome.needs_double else None
+        self._set_weights(outcome.theta, rows.X.shape[1], y_ndim, dtype, needs_double=outcome.needs_double)
         self.loss_curve_ = outcome.loss_curve
         self.validation_scores_ = outcome.scores
         self.n_iter_ = len(outcome.loss_curve)
@@ -556,7 +445,3 @@ class TorchLinearRegressor(CallbackSupportMixin, MultiOutputMixin, RegressorMixi
         self.optimality_gap_ = outcome.optimality_gap
         self._plan = outcome.plan
         self._memory = None
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -27,11 +27,12 @@ def make_theta(coef, intercept, n_features: int, n_targets: int, y_ndim: int, *,
     return torch.from_numpy(theta)
 
 
-def split_theta(theta: torch.Tensor, n_features: int, y_ndim: int, dtype: str) -> tuple:
+def split_theta(theta: torch.Tensor, n_features: int, y_ndim: int, dtype: torch.dtype) -> tuple:
     """Return `coef_`, `intercept_`, and both in float64 for all targets, whatever shape y had."""
     theta = theta.detach().to(device="cpu", dtype=torch.float64).numpy()
     wide = np.array(theta[:n_features].T, order="C"), theta[n_features:].sum(0)  # copies: no memory of torch's stays
-    coef, intercept = wide[0].astype(dtype), theta[n_features:].astype(dtype)
+    name = str(dtype).removeprefix("torch.")
+    coef, intercept = wide[0].astype(name), theta[n_features:].astype(name)
     if y_ndim == 1:
         return coef[0], intercept[0, 0] if len(intercept) else 0.0, wide
     return coef, intercept[0] if len(intercept) else 0.0, wide
@@ -45,7 +46,7 @@ def plain_number(name: str, given):
     ValueError
         If that cannot be done.
     """
-    return given if given is None or isinstance(given, str) else _numbers(name, given, "give a float").item()
+    return given if given is None or isinstance(given, str) else to_array(name, given, "give a float").item()
 
 
 def per_target(name: str, given, n_targets: int, highest: float) -> np.ndarray:
@@ -56,7 +57,7 @@ def per_target(name: str, given, n_targets: int, highest: float) -> np.ndarray:
     ValueError
         If it is not made of finite numbers between 0 and `highest`, one or one for each target.
     """
-    values = _numbers(name, given, f"give one number, or one for each of {n_targets} targets")
+    values = to_array(name, given, f"give one number, or one for each of {n_targets} targets")
     if values.shape not in ((), (n_targets,)):
         raise ValueError(f"{name} has shape {values.shape}; give one number, or one for each of {n_targets} targets.")
     if not (np.isfinite(values).all() and (values >= 0).all() and (values <= highest).all()):
@@ -68,7 +69,7 @@ def _initial(name: str, given, shape: tuple[int, ...]) -> np.ndarray:
     """Check where training is to start."""
     if given is None:
         return np.zeros(shape)
-    start = _numbers(name, given, f"this data needs shape {shape}")
+    start = to_array(name, given, f"this data needs shape {shape}")
     if start.shape != shape and not start.size == np.prod(shape, dtype=int) == 1:
         raise ValueError(f"{name} has shape {start.shape}, but this data needs {shape}.")
     if not np.isfinite(start).all():
@@ -76,7 +77,7 @@ def _initial(name: str, given, shape: tuple[int, ...]) -> np.ndarray:
     return start
 
 
-def _numbers(name: str, given, wanted: str) -> np.ndarray:
+def to_array(name: str, given, wanted: str) -> np.ndarray:
     """Convert to an array of float64 what should be real numbers."""
     try:
         array = np.asarray(to_numpy(given, name) if isinstance(given, torch.Tensor) else given)

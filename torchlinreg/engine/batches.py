@@ -5,7 +5,7 @@ from a shuffled table - so that moving costs little per step and never more memo
 A block comes cut into batches.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -27,13 +27,16 @@ class Rows:
     X : torch.Tensor or SparseTable of shape (n_rows, n_features)
         On the device of y or, if that has no room for it, on the host: then blocks travel as they are needed.
     y : torch.Tensor of shape (n_rows, n_columns)
-    weight : torch.Tensor of shape (n_rows, 1) or None
+    weight : torch.Tensor of shape (n_rows, 1) or (n_rows, models), or None
         Mean one, so that a weight of two is a row written twice.
+    models : int
+        How many models, a column each, learn the same target; with more than one, y has a single column.
     """
 
     X: torch.Tensor | SparseTable
     y: torch.Tensor
     weight: torch.Tensor | None = None
+    models: int = 1
 
     def __len__(self) -> int:
         return len(self.X)
@@ -52,6 +55,37 @@ class Rows:
     def width(self) -> int:
         """Numbers kept of a row, on average."""
         return -(-self.X.numel() // max(1, len(self)))
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of weights that the table asks for."""
+        return self.y.shape[1] * self.models
+
+    def with_tables(self, change: Callable) -> "Rows":
+        """Return what `change` makes of features, targets and weights."""
+        tables = (None if table is None else change(table) for table in (self.X, self.y, self.weight))
+        return Rows(*tables, self.models)
+
+    def take(self, chosen: torch.Tensor) -> "Rows":
+        """Return a copy of these rows, a number for each; their weights have mean one again.
+
+        Raises
+        ------
+        ValueError
+            If no row has any weight.
+        """
+        rows = self.with_tables(lambda table: table.index_select(0, chosen.to(table.device)))
+        if rows.weight is None:
+            return rows
+        mean = rows.weight.mean(0)
+        if not mean.all():
+            raise ValueError("sample_weight is zero for all rows of a part of the table; give other weights or parts.")
+        return replace(rows, weight=rows.weight / mean)
+
+    def only(self, models: torch.Tensor) -> "Rows":
+        """Return the table for some of its models, a number for each."""
+        each = self.weight is not None and self.weight.shape[1] > 1
+        return replace(self, weight=self.weight[:, models] if each else self.weight, models=len(models))
 
     def with_ones(self) -> "Rows":
         """Append a column of ones, which makes the intercept a weight like any other."""
@@ -107,7 +141,8 @@ class MiniBatches:
         Subtracted from the features of each block as it is moved, in the precision of `shift`, which is that of
         `rows.y` and `rows.weight`. Sparse rows are not shifted; they come in the precision of `rows.y` in any case.
     block_elements : int
-        Features in a block at most, unless a single batch has more; of sparse rows those that are kept.
+        Features, or predictions, in a block at most, unless a single batch has more; of sparse rows those features that
+        are kept.
     """
 
     def __init__(
@@ -125,8 +160,8 @@ class MiniBatches:
         self.batch_size = min(batch_size, self.n_rows)
         self.generator = generator if n_draws or self.batch_size < len(rows) else None
         self.steps_per_epoch = -(-self.n_rows // self.batch_size)
-        room = rows.width * (SPARSE_ROOM if rows.is_sparse else 1)
-        batches_in_block = max(1, block_elements // (self.batch_size * max(1, room)))
+        room = max(1, rows.width * (SPARSE_ROOM if rows.is_sparse else 1), rows.n_columns)
+        batches_in_block = max(1, block_elements // (self.batch_size * room))
         self.block_size = min(self.n_rows, batches_in_block * self.batch_size)
         self._draws, self._shift = n_draws is not None, shift
         self._travels = rows.X.device != rows.y.device
@@ -137,7 +172,7 @@ class MiniBatches:
         if self._travels and not rows.is_sparse:
             self._waiting = torch.empty_like(self._moved.X, device="cpu", pin_memory=True)
         self._shifted = None if shift is None else shift.new_empty(self.block_size, len(shift))
-        self._predicted = rows.y.new_empty(self.block_size, rows.y.shape[1])
+        self._predicted = rows.y.new_empty(self.block_size, rows.n_columns)
         self._blocks: dict[int, Block] = {}
 
     def __iter__(self) -> Iterator[Block]:
@@ -193,7 +228,7 @@ class MiniBatches:
     def _block(self, start: int, stop: int, *, keep: bool) -> Block:
         block = self._blocks.get(stop) if keep else None
         if block is None:
-            part = Rows(*(None if table is None else table[start:stop] for table in vars(self._moved).values()))
+            part = self._moved.with_tables(lambda table: table[start:stop])
             if self._shift is not None:
                 part = replace(part, X=self._shifted[start:stop])
             block = Block.cut(part, self._predicted[: stop - start], self.batch_size)
@@ -204,11 +239,10 @@ class MiniBatches:
 
 def _like(rows: Rows, n_rows: int) -> Rows:
     """Return buffers for that many rows, where y is; sparse ones find room of their own."""
-    return Rows(
-        *(
-            table
-            if table is None or isinstance(table, SparseTable)
-            else table.new_empty(n_rows, table.shape[1], device=rows.y.device)
-            for table in vars(rows).values()
-        )
-    )
+
+    def buffer(table: torch.Tensor | SparseTable) -> torch.Tensor | SparseTable:
+        if isinstance(table, SparseTable):
+            return table
+        return table.new_empty(n_rows, table.shape[1], device=rows.y.device)
+
+    return rows.with_tables(buffer)

@@ -150,6 +150,26 @@ def choose_method(method: str | None, rows: Rows, *, least_norm: bool) -> str | 
     return None if least_norm and rows.is_sparse and n_rows <= n_features else "scale"
 
 
+def condition(rows: Rows, method: str | None, dtype: torch.dtype, *, fit_intercept: bool, seed: int) -> Conditioning:
+    """Condition a table in a way that can be trusted without a look at where it leads.
+
+    Parameters
+    ----------
+    rows : Rows
+    method : {"whiten", "scale", None}
+        As in `condition_exactly`.
+    dtype : torch.dtype
+        Precision to multiply in, if the condition number allows it.
+    fit_intercept : bool
+    seed : int
+        Of the signs, if the table is too large to be its own sketch.
+    """
+    if is_exact(rows):
+        return condition_exactly(rows, method, fit_intercept=fit_intercept)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return condition_by_sketch(rows, method, "fold", dtype, fit_intercept=fit_intercept, generator=generator)
+
+
 def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) -> Conditioning:
     """Centre, scale and whiten a table that is its own sketch, in float64.
 
@@ -174,7 +194,7 @@ def condition_exactly(rows: Rows, method: str | None, *, fit_intercept: bool) ->
         directions, span, cond = stretch(sketch, scale if method is None else torch.ones_like(scale)), None, 1.0
     transform = Transform(directions, torch.zeros_like(shift) if fit_intercept else None)
     return Conditioning(
-        Rows(X, y, weight),
+        replace(rows, X=X, y=y, weight=weight),
         shift,
         scale,
         y_shift,
@@ -242,7 +262,7 @@ def condition_by_sketch(
     load = {"shift": shift.to(dtype)} if dense and (shift.any() or dtype != rows.X.dtype) else {}
     weight = None if rows.weight is None else rows.weight.to(dtype)
     return Conditioning(
-        Rows(rows.X, y.to(dtype), weight),
+        replace(rows, y=y.to(dtype), weight=weight),
         shift,
         torch.ones_like(shift),
         y_shift,
@@ -272,7 +292,7 @@ def condition_by_products(
     fit_intercept : bool
     """
     y, y_shift, y_scale = standardise(rows.y.double(), rows.weight, centre=fit_intercept)
-    rows = Rows(rows.X, y.to(dtype), None if rows.weight is None else rows.weight.to(dtype))
+    rows = replace(rows, y=y.to(dtype), weight=None if rows.weight is None else rows.weight.to(dtype))
     chunks = MiniBatches(rows, max(1, CHUNK_ELEMENTS // max(1, rows.width)))
     mean, variance = mean_and_variance(chunks, centre=fit_intercept)
     size = torch.ones_like(mean) if method is None else _coarse(torch.where(variance > 0, variance, 1.0).rsqrt())

@@ -12,11 +12,11 @@ from torchlinreg.engine.losses import total
 
 
 class DivergedError(ArithmeticError):
-    """The loss or the weights overflowed: the steps are too long."""
+    """The loss or the weights of these columns overflowed: the steps are too long."""
 
-    def __init__(self, epoch: int):
+    def __init__(self, epoch: int, columns: torch.Tensor):
         super().__init__(f"diverged in epoch {epoch}")
-        self.epoch = epoch
+        self.epoch, self.columns = epoch, columns
 
 
 def train_epoch(model, loss, optimizer, batches) -> torch.Tensor:
@@ -82,15 +82,20 @@ def descend(
     interrupted = False
     try:
         for epoch in range(1, max_iter + 1):
-            curve.append((units * train_epoch(model, loss, optimizer, batches)).sum().item())
-            if not (math.isfinite(curve[-1]) and model.theta().isfinite().all()):
-                raise DivergedError(epoch)
+            column_losses = units * train_epoch(model, loss, optimizer, batches)
+            curve.append(column_losses.sum().item())
+            finite = model.theta().isfinite().all(0)
+            if not (math.isfinite(curve[-1]) and finite.all()):
+                lost = ~(finite & column_losses.isfinite())
+                # Maybe only their sum is too large
+                raise DivergedError(epoch, lost if lost.any() else ~lost)
             if after_epoch(epoch, curve[-1]):
                 break
     except KeyboardInterrupt:
         interrupted = True
-        if not model.theta().isfinite().all():
-            raise DivergedError(len(curve) + 1) from None
+        finite = model.theta().isfinite().all(0)
+        if not finite.all():
+            raise DivergedError(len(curve) + 1, ~finite) from None
     return curve, interrupted
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,8 +31,9 @@ class Settings:
     backend: str
     optimizer: Any
     optimizer_params: dict | None
-    momentum: float
-    learning_rate: float | str
+    momentum: float | torch.Tensor
+    learning_rate: float | torch.Tensor | str
+    """Like the momentum one for all columns, or one for each."""
     batch_size: int | str
     max_iter: int
     tol: float | str | None
@@ -51,6 +52,19 @@ class Settings:
     def seed(self) -> int:
         """Seed of what else is drawn, beside the order of the rows."""
         return 0 if self.generator is None else self.generator.initial_seed()
+
+    def only(self, columns: torch.Tensor) -> "Settings":
+        """Return the settings of some of the columns, a number for each, as they were before any order was drawn."""
+        of_columns = {
+            name: value[columns] if len(columns) > 1 else value[columns].item()
+            for name, value in (("momentum", self.momentum), ("learning_rate", self.learning_rate))
+            if isinstance(value, torch.Tensor)
+        }
+        penalty = None if self.penalty is None else self.penalty.only(columns)
+        if penalty is not None and not (penalty.kink.any() or penalty.bend.any()):
+            penalty = None
+        generator = None if self.generator is None else torch.Generator("cpu").manual_seed(self.seed)
+        return replace(self, penalty=penalty, generator=generator, **of_columns)
 
 
 @dataclass
@@ -77,6 +91,8 @@ class Fit:
         Whether somebody outside ended training: the user by an interrupt, or `Settings.after_epoch`.
     interrupted : bool
         Whether it was the user.
+    n_unfinished : int
+        Columns that did not meet the criterion of the mode.
     memory : dict, optional
         What a stream of tables goes on from, beside theta.
     """
@@ -92,6 +108,7 @@ class Fit:
     scores: list[float] | None = None
     cut_short: bool = False
     interrupted: bool = False
+    n_unfinished: int = 0
     memory: dict[str, Any] | None = None
 
 

@@ -1,49 +1,132 @@
 """The minimum of a parabola with kinks, and proximal steps with momentum."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from torchlinreg.engine.penalties import shrink
 
-ACTIVE_SET_ROUNDS = 12
+ACTIVE_SET_ROUNDS = 5
+APPROACHES = (0, 50, 200, 800)  # proximal steps taken before the guesses begin, and begin again
+MANY_DIRECTIONS = 256  # from which on a first guess without any step would name far too many
 SIGN_ROUNDS = 10  # times the number of directions
+POWER_ITERATIONS = 30
+MARGIN = 1.1  # of a steepness that is estimated
 TOLERANCE = 1e-11  # of the kinks
+SYSTEM_ELEMENTS = 2**24  # numbers in the systems of equations that are solved at once
 
 
-def minimum_with_kinks(curvature, offset, kink, u) -> torch.Tensor:
+@dataclass(frozen=True)
+class Curvature:
+    """The second derivatives of a parabola in each column: a matrix, which all may share, and a diagonal.
+
+    Attributes
+    ----------
+    matrix : torch.Tensor of shape (n_columns or 1, n_directions, n_directions)
+    diagonal : torch.Tensor of shape (n_directions, n_columns)
+        Added to it.
+    """
+
+    matrix: torch.Tensor
+    diagonal: torch.Tensor
+
+    def __matmul__(self, u: torch.Tensor) -> torch.Tensor:
+        of_matrix = self.matrix[0] @ u if len(self.matrix) == 1 else (self.matrix @ u.T[..., None])[..., 0].T
+        return of_matrix + self.diagonal * u
+
+    @property
+    def height(self) -> torch.Tensor:
+        """Second derivatives along each direction, shape (n_directions, n_columns)."""
+        return self.matrix.diagonal(dim1=1, dim2=2).T + self.diagonal
+
+    def only(self, columns: torch.Tensor) -> "Curvature":
+        """Return those of some of the columns, a number for each."""
+        return Curvature(self.matrix if len(self.matrix) == 1 else self.matrix[columns], self.diagonal[:, columns])
+
+    def with_diagonal(self, more: torch.Tensor) -> "Curvature":
+        """Return the curvature with more on the diagonal."""
+        return Curvature(self.matrix, self.diagonal + more)
+
+    def whole(self) -> torch.Tensor:
+        """Return matrices with their diagonals, shape (n_columns, n_directions, n_directions)."""
+        return self.matrix + torch.diag_embed(self.diagonal.T)
+
+    def solve(self, right: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
+        """Solve ``self @ u = right`` for the active entries, with the others zero, all of the shape of u."""
+        n_active = active.sum(0)
+        u, size = torch.zeros_like(right), int(n_active.max())
+        if size == 0:
+            return u
+        # The active entries come first
+        order = active.to(torch.uint8).argsort(dim=0, descending=True, stable=True)[:size]
+        inside = (torch.arange(size, device=u.device)[:, None] < n_active).to(u)
+        columns = torch.arange(u.shape[1], device=u.device)
+        for some in columns.split(max(1, SYSTEM_ELEMENTS // size**2)):
+            of, mask = order[:, some], inside[:, some]
+            of_column = 0 if len(self.matrix) == 1 else some[:, None, None]
+            system = self.matrix[of_column, of.T[:, :, None], of.T[:, None, :]]
+            system *= mask.T[:, :, None] * mask.T[:, None, :]
+            system += torch.diag_embed((mask * self.diagonal[:, some].gather(0, of) + (1.0 - mask)).T)
+            solution = torch.linalg.solve_ex(system, (right[:, some].gather(0, of) * mask).T[..., None])[0]
+            u[:, some] = u[:, some].scatter(0, of, solution[..., 0].T * mask)
+        return u
+
+
+def minimum_with_kinks(curvature: Curvature, offset: torch.Tensor, kink: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Minimise ``u' curvature u / 2 + offset' u + kink' |u|`` in each column, starting from u.
 
     Guess which entries are zero and the signs of the rest, and solve for these; the solution is the next guess
     (Hintermüller, Ito & Kunisch 2002, "The primal-dual active set strategy as a semismooth Newton method"). That takes
-    a few rounds for all columns at once, but may go in circles: such columns are left to a search that cannot.
+    a few rounds for all columns at once, but may go in circles. From nearer by, where proximal steps have led, it does
+    less often; columns for which it still does are left to a search that cannot.
 
     Parameters
     ----------
-    curvature : torch.Tensor of shape (n_columns or 1, n_directions, n_directions)
+    curvature : Curvature
     offset, kink, u : torch.Tensor of shape (n_directions, n_columns)
     """
-    curvature = curvature.expand(u.shape[1], -1, -1)
-    height, slack = curvature.diagonal(dim1=1, dim2=2).T, TOLERANCE * kink.amax(0)
-    found, done, guess = u.clone(), torch.zeros(u.shape[1], dtype=torch.bool, device=u.device), u
-    for _ in range(ACTIVE_SET_ROUNDS):
-        point = guess - (product(curvature, guess) + offset) / height
-        sign = torch.where(kink > 0, point.sign() * (point.abs() > kink / height), 0.0)
-        active = (sign != 0) | (kink == 0)
-        guess = solve_for(active, curvature, -(offset + kink * sign))
-        slope = product(curvature, guess) + offset
-        right = (guess * sign >= 0) & (active | (slope.abs() <= kink + slack))
-        newly = right.all(0) & ~done
-        found = torch.where(newly, guess, found)
-        done |= newly
-        if done.all():
-            return found
-    for column in (~done).nonzero()[:, 0].tolist():
-        found[:, column] = _by_signs(curvature[column], offset[:, column], kink[:, column], u[:, column])
+    found, left, near = u.clone(), torch.arange(u.shape[1], device=u.device), u
+    for n_steps in APPROACHES[len(u) > MANY_DIRECTIONS :]:
+        if n_steps:
+            near = _approach(curvature.only(left), offset[:, left], kink[:, left], near, n_steps)
+        guess, guessed = near, left
+        for _ in range(ACTIVE_SET_ROUNDS):
+            guess, right = _guess(curvature.only(guessed), offset[:, guessed], kink[:, guessed], guess)
+            found[:, guessed[right]] = guess[:, right]
+            guess, guessed = guess[:, ~right], guessed[~right]
+            if not len(guessed):
+                return found
+        near, left = near[:, torch.isin(left, guessed)], guessed
+    for column in left:
+        one = column[None]
+        found[:, one] = _by_signs(curvature.only(one), offset[:, one], kink[:, one], u[:, one])
     return found
 
 
-def _by_signs(curvature, offset, kink, u) -> torch.Tensor:
+def _guess(curvature: Curvature, offset, kink, u) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the solution for the signs that u suggests, and the columns in which they are right."""
+    height = curvature.height
+    point = u - (curvature @ u + offset) / height
+    sign = torch.where(kink > 0, point.sign() * (point.abs() > kink / height), 0.0)
+    active = (sign != 0) | (kink == 0)
+    u = curvature.solve(-(offset + kink * sign), active)
+    slope = curvature @ u + offset
+    right = (u * sign >= 0) & (active | (slope.abs() <= kink + TOLERANCE * kink.amax(0)))
+    return u, right.all(0)
+
+
+def _approach(curvature: Curvature, offset, kink, u, n_steps: int) -> torch.Tensor:
+    """Take that many accelerated proximal steps."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    direction = torch.randn(u.shape, generator=generator, dtype=u.dtype, device="cpu").to(u.device)
+    for _ in range(POWER_ITERATIONS):
+        direction = curvature @ (direction / torch.linalg.vector_norm(direction, dim=0))
+    rate = 1.0 / (MARGIN * torch.linalg.vector_norm(direction, dim=0))
+    return accelerated(lambda u: curvature @ u + offset, kink, rate, u, n_steps, lambda step: False)
+
+
+def _by_signs(curvature: Curvature, offset, kink, u) -> torch.Tensor:
     """Minimise as `minimum_with_kinks` does, for one column, letting one entry at a time leave zero.
 
     The objective falls with each round, so that no guess of signs comes twice (Lee, Battle, Raina & Ng 2006,
@@ -52,15 +135,14 @@ def _by_signs(curvature, offset, kink, u) -> torch.Tensor:
     slack = TOLERANCE * kink.max()
     sign = torch.where(kink > 0, u.sign(), 0.0)
     for _ in range(SIGN_ROUNDS * len(u)):
-        active = (sign != 0) | (kink == 0)
-        aim = solve_for(active[:, None], curvature[None], -(offset + kink * sign)[:, None])[:, 0]
+        aim = curvature.solve(-(offset + kink * sign), (sign != 0) | (kink == 0))
         way = aim - u
         crossing = torch.where((u * aim < 0) & (kink > 0), u / -way, 1.0)
         steps = torch.cat([crossing[crossing < 1.0], crossing.new_ones(1)]).unique()
-        points = u[:, None] + way[:, None] * steps
-        cost = (points * (0.5 * (curvature @ points) + offset[:, None])).sum(0) + kink @ points.abs()
+        points = u + way * steps
+        cost = (points * (0.5 * (curvature @ points) + offset) + kink * points.abs()).sum(0)
         best = cost.argmin()
-        u = torch.where(crossing == steps[best], 0.0, points[:, best]) if steps[best] < 1.0 else aim
+        u = torch.where(crossing == steps[best], 0.0, points[:, [best]]) if steps[best] < 1.0 else aim
         sign = torch.where(kink > 0, u.sign(), 0.0)
         if steps[best] < 1.0:
             continue
@@ -71,18 +153,6 @@ def _by_signs(curvature, offset, kink, u) -> torch.Tensor:
             break
         sign[worst] = -slope[worst].sign()
     return u
-
-
-def product(curvature: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Return each matrix, or the only one, times its column."""
-    return (curvature @ u.T[..., None])[..., 0].T
-
-
-def solve_for(active: torch.Tensor, curvature: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Solve the equations of the active entries, with the others zero."""
-    mask = active.T.to(curvature)
-    system = curvature * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1.0 - mask)
-    return torch.linalg.solve_ex(system, (right.T * mask)[..., None])[0][..., 0].T
 
 
 def accelerated(

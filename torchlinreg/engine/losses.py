@@ -35,6 +35,9 @@ class Loss(Protocol):
     by_autograd: bool
     """Whether its slope is found by autograd."""
 
+    mixes_targets: bool
+    """Whether what a prediction costs may depend on those of other targets."""
+
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the cost of each prediction, shape (n_rows, n_columns)."""
 
@@ -66,6 +69,7 @@ class Quadratic(ABC):
     is_quadratic = True
     is_smooth = True
     by_autograd = False
+    mixes_targets = False
     curvature: float
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -138,6 +142,7 @@ class Residual:
     is_quadratic = False
     is_smooth = True
     by_autograd = False
+    mixes_targets = False
     tube: float = 0.0
     curvature: float = 1.0
     rise: float = math.inf
@@ -314,7 +319,7 @@ class SquaredEpsilonInsensitive(_Tube):
 
 
 def _tensor(number) -> torch.Tensor:
-    return number if isinstance(number, torch.Tensor) else torch.tensor(number, dtype=torch.float64)
+    return number if isinstance(number, torch.Tensor) else torch.tensor(number, dtype=torch.float64, device="cpu")
 
 
 def _clamp(table: torch.Tensor, low, high) -> torch.Tensor:

@@ -4,6 +4,9 @@ import torch
 
 from torchlinreg.engine.batches import MiniBatches
 
+PAIRED = 64  # columns, whose products with each other are worth a table of their own
+PAIRED_ELEMENTS = 2**19  # numbers in a piece of that table
+
 
 def standardise(
     table: torch.Tensor, weight: torch.Tensor | None, *, centre: bool, coarse: bool = False
@@ -63,3 +66,31 @@ def root_mean_square(table: torch.Tensor, weight: torch.Tensor | None) -> torch.
     squares = (table / largest).square_()
     size = largest * (squares if weight is None else squares.mul_(weight)).mean(0).sqrt_()
     return torch.where(size > 0, size, 1.0)
+
+
+def weighted_products(table: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return ``tableᵀ diag(w) table`` for each column w of the weights, shape (n_weights, n_columns, n_columns)."""
+    n_columns = table.shape[1]
+    if n_columns > PAIRED or weights.shape[1] == 1:
+        return torch.stack([_weighted_product(table, weight) for weight in weights.unbind(1)])
+    # One product for all weights, of a table of all pairs of columns
+    first, second = torch.triu_indices(n_columns, n_columns, device=table.device)
+    size = min(len(table), max(1, PAIRED_ELEMENTS // len(first)))
+    of_pairs, pairs = table.new_zeros(len(first), weights.shape[1]), table.new_empty(len(first), size)
+    of_column = pairs.split(list(range(n_columns, 0, -1)))
+    for rows, some in zip(table.split(size), weights.split(size), strict=True):
+        turned, n_rows = rows.t().contiguous(), len(rows)
+        for column, part in enumerate(of_column):
+            torch.mul(turned[column:], turned[column], out=part[:, :n_rows])
+        of_pairs.addmm_(pairs[:, :n_rows], some)
+    products = table.new_empty(weights.shape[1], n_columns, n_columns)
+    products[:, first, second] = of_pairs.T
+    products[:, second, first] = of_pairs.T
+    return products
+
+
+def _weighted_product(table: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    (felt,) = weight.nonzero(as_tuple=True)
+    if len(felt) < len(table):
+        table, weight = table[felt], weight[felt]
+    return table.T @ (table * weight[:, None])

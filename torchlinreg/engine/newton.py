@@ -11,8 +11,9 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.batches import MiniBatches
-from torchlinreg.engine.kinks import accelerated, minimum_with_kinks, product, solve_for
+from torchlinreg.engine.kinks import Curvature, accelerated, minimum_with_kinks
 from torchlinreg.engine.losses import Loss
+from torchlinreg.engine.moments import weighted_products
 from torchlinreg.engine.refinement import PASS_ELEMENTS, FullPass
 from torchlinreg.engine.transforms import Transform
 
@@ -53,7 +54,7 @@ def minimise(
     transform : Transform
         The variables to work in: diagonal if the penalty has kinks.
     theta : torch.Tensor of shape (n_theta, n_columns)
-        The start: zeros if the penalty has kinks.
+        The start.
     unit : torch.Tensor of shape (n_columns,)
         What `tol` is relative to.
     tol : float
@@ -76,8 +77,12 @@ def minimise(
         return Objective(full_pass(loss), transform, theta, seed, thin=thin)
 
     solver = partial(newton if transform.n_directions <= LARGEST_MATRIX else accelerate, after_pass=after_pass)
+    measure = full_pass(loss)
     start = theta.new_zeros(transform.n_directions, theta.shape[1])
-    v, excess, n_passes = _narrow(full_pass(loss), objective, start, unit=unit, tol=tol, solver=solver, limit=max_iter)
+    if measure.penalty is not None and not measure.penalty.is_smooth:
+        # The kinks are where theta is zero, so that is where v has to begin
+        start, theta = transform.inverse(theta), torch.zeros_like(theta)
+    v, excess, n_passes = _narrow(measure, objective, start, unit=unit, tol=tol, solver=solver, limit=max_iter)
     return theta + transform(v), excess, n_passes
 
 
@@ -104,8 +109,12 @@ class Objective:
             self.kink = torch.nn.functional.pad(kink, (0, 0, 0, transform.n_directions - len(kink)))
         self.steepest = self._steepest()
         """Bound of the second derivative in any direction, shape (n_columns,)."""
+        self.curvature: Curvature | None = None
+        """Second derivatives at the last look,"""
+        self.above: torch.Tensor | None = None
+        """the matrices of parabolas that touch the loss from above, where it is none itself,"""
         self.inside = torch.zeros_like(start)
-        """Part of the gradient at the last look at the curvature that came from rows where there was some."""
+        """and the part of the gradient that came from rows where there was some curvature."""
         rows = full_pass.rows
         n_rows, n_features = rows.X.shape
         affordable = max(8 * n_features, CURVATURE_OPERATIONS // max(1, n_features) ** 2)
@@ -113,29 +122,30 @@ class Objective:
         generator = torch.Generator("cpu").manual_seed(seed) if sampled else None
         self._batches = MiniBatches(
             rows,
-            max(1, PASS_ELEMENTS // max(1, n_features)),
+            full_pass.chunk,
             generator,
             n_draws=affordable if sampled else None,
+            block_elements=PASS_ELEMENTS,
             **full_pass.load,
         )
-        self.curvature_there: torch.Tensor | None = None
 
     def theta(self, v: torch.Tensor) -> torch.Tensor:
         """Return weights and intercepts."""
         return self._start + self._transform(v)
 
-    def __call__(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the value, shape (n_columns,), and the gradient in v, without that of the kinks."""
-        value, gradient = self._full_pass(self.theta(v))
+    def __call__(self, v: torch.Tensor, is_open: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the value, shape (n_columns,), and the gradient in v, without that of the kinks, of open columns."""
+        value, gradient = self._full_pass.of_open(self.theta(v), is_open)
         return value, self._transform.pull_back(gradient)
 
-    def curvature(self, v: torch.Tensor) -> torch.Tensor:
-        """Return the second derivatives, shape (n_columns or 1, n_directions, n_directions)."""
-        if self.curvature_there is not None and self.loss.is_quadratic:
-            return self.curvature_there
+    def look(self, v: torch.Tensor, is_open: torch.Tensor) -> None:
+        """Find the second derivatives of the open columns."""
+        if self.curvature is not None and self.loss.is_quadratic:
+            return
         model = self._full_pass.model(self.theta(v))
         n_directions, n_columns = v.shape
-        shared, inside = self.loss.is_quadratic, torch.zeros_like(v)
+        weight, inside = self._full_pass.rows.weight, torch.zeros_like(v)
+        shared = self.loss.is_quadratic and (weight is None or weight.shape[1] == 1)
         total = v.new_zeros(1 if shared else n_columns, n_directions, n_directions)
         above = torch.zeros_like(total)
         for block in self._batches:
@@ -148,31 +158,39 @@ class Objective:
                 if batch.weight is not None:
                     bend, slope, majorant = (part * batch.weight for part in (bend, slope, majorant))
                 inside += Z.T @ (slope * (bend > 0))
-                for column in range(len(total)):
-                    (bent,) = bend[:, column].nonzero(as_tuple=True)
-                    some = Z if len(bent) == len(Z) else Z[bent]
-                    total[column].addmm_(some.T, some * bend[bent, column, None])
-                    if not shared:
-                        above[column].addmm_(Z.T, Z * majorant[:, column, None])
-        self.inside, self.above = inside / self._batches.n_rows, above / self._batches.n_rows
-        self.curvature_there = self._with_penalty(total / self._batches.n_rows)
-        return self.curvature_there
+                if shared:
+                    total += weighted_products(Z, bend[:, :1])
+                else:
+                    both = weighted_products(Z, torch.cat([bend[:, is_open], majorant[:, is_open]], dim=1))
+                    total[is_open] += both[: len(both) // 2]
+                    above[is_open] += both[len(both) // 2 :]
+        n_rows = self._batches.n_rows
+        total, above, inside = self._with_penalty(total / n_rows), above / n_rows, inside / n_rows
+        if self.curvature is None:
+            self.curvature, self.above, self.inside = total, above, inside
+        else:
+            self.curvature.matrix[is_open], self.above[is_open] = total.matrix[is_open], above[is_open]
+            self.inside[:, is_open] = inside[:, is_open]
 
     def _steepest(self) -> torch.Tensor:
-        curvature = torch.as_tensor(self.loss.curvature).to(self._start).nan_to_num(nan=1.0)
+        curvature = torch.as_tensor(self.loss.curvature, device=self._start.device).to(self._start).nan_to_num(nan=1.0)
         steepest = (MARGIN * curvature).expand(self._start.shape[1])
         penalty, weights = self._full_pass.penalty, self._transform.weights
         if penalty is None or weights.ndim > 1:
             return steepest
         return steepest + (penalty.bend * weights[:, None].square()).amax(0)
 
-    def _with_penalty(self, curvature: torch.Tensor) -> torch.Tensor:
-        penalty, weights = self._full_pass.penalty, self._transform.weights
+    def _with_penalty(self, matrix: torch.Tensor) -> Curvature:
+        penalty, weights, n_columns = self._full_pass.penalty, self._transform.weights, self._start.shape[1]
+        diagonal = matrix.new_zeros(matrix.shape[1], n_columns)
         if penalty is None:
-            return curvature
-        wide = weights.diag() if weights.ndim == 1 else weights
-        wide = torch.nn.functional.pad(wide, (0, self._transform.n_directions - wide.shape[1]))
-        return curvature + torch.einsum("jq,jk,jr->kqr", wide, penalty.bend.expand(len(weights), -1), wide)
+            return Curvature(matrix, diagonal)
+        bend = penalty.bend.expand(len(weights), n_columns)
+        if weights.ndim == 1:
+            diagonal[: len(weights)] = bend * weights[:, None].square()
+            return Curvature(matrix, diagonal)
+        wide = torch.nn.functional.pad(weights, (0, matrix.shape[1] - weights.shape[1]))
+        return Curvature(matrix + torch.einsum("jq,jk,jr->kqr", wide, bend, wide), diagonal)
 
 
 def newton(
@@ -191,7 +209,7 @@ def newton(
     v : torch.Tensor of shape (n_directions, n_columns)
         The start.
     floor : torch.Tensor of shape (n_columns,)
-        Excess of the objective at which a column is done.
+        Excess of the objective at which a column is done; infinite if it is already.
     max_iter : int
         Passes at most.
     after_pass : callable (value of each column)
@@ -203,15 +221,16 @@ def newton(
         Estimated.
     n_passes : int
     """
-    value, gradient = objective(v)
+    unfinished = fresh = floor.isfinite()
+    value, gradient = objective(v, unfinished)
     after_pass(value)
     step = excess = cut = torch.zeros_like(value)
     failed = torch.zeros_like(value, dtype=torch.bool)
     damping = torch.full_like(value, 0.0 if objective.loss.is_quadratic else DAMPING)
-    fresh, moved, lowest, n_passes, stale = torch.ones_like(value, dtype=torch.bool), True, value, 1, 0
+    moved, lowest, n_passes, stale = True, value, 1, 0
     while True:
         if moved:
-            objective.curvature(v)
+            objective.look(v, unfinished)
             moved = False
         if fresh.any():
             direction, promised = _newton_step(objective, v, gradient, damping)
@@ -226,7 +245,7 @@ def newton(
         if not unfinished.any() or n_passes >= max_iter or stale >= PATIENCE:
             return v, excess, n_passes
         there = torch.where(unfinished, v + cut * step, v)
-        trial_value, trial_gradient = objective(there)
+        trial_value, trial_gradient = objective(there, unfinished)
         n_passes += 1
         noise = 4 * objective.resolution * value.abs()
         better = unfinished & (trial_value <= value - SUFFICIENT * cut * excess + noise)
@@ -236,7 +255,7 @@ def newton(
             damping = torch.where(better & (cut == 1), _ease(damping / 10), damping)
             damping = torch.where(better & (cut < 1), (10 * damping).clamp(DAMPING, 1.0), damping)
             damping = torch.where(misled, (30 * damping).clamp(DAMPING, 1.0), damping)
-        cut = cut * shorter
+        cut = torch.where(unfinished, cut * shorter, cut)
         v, gradient = torch.where(better, there, v), torch.where(better, trial_gradient, gradient)
         value = torch.where(better, trial_value, value)
         after_pass(value)
@@ -251,25 +270,23 @@ def _ease(damping: torch.Tensor) -> torch.Tensor:
 
 def _newton_step(objective: Objective, v, gradient, damping) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the step to the minimum of the parabola that touches the objective, and what it promises to gain."""
-    curvature, kink = objective.curvature_there, objective.kink
-    jitter = JITTER * objective.steepest
-    if len(curvature) == 1:
-        jitter = jitter.amax(0, keepdim=True)
-    safe = curvature + torch.diag_embed(jitter[:, None].expand(-1, len(v)))
+    curvature, kink = objective.curvature, objective.kink
+    safe = curvature.with_diagonal(JITTER * objective.steepest)
     if damping.any():
-        safe = safe + damping[:, None, None] * objective.above
-    if kink is not None:
-        step = minimum_with_kinks(safe, gradient - product(safe, v), kink, v) - v
-    else:
-        factor, failed = torch.linalg.cholesky_ex(safe)
-        if failed.any():
-            step = -product(torch.linalg.pinv(safe, hermitian=True), gradient)
-        else:
-            step = -torch.cholesky_solve(gradient.T[..., None], factor)[..., 0].T
-    promise = -(step * (gradient + 0.5 * product(curvature, step))).sum(0)
+        safe = Curvature(safe.matrix + damping[:, None, None] * objective.above, safe.diagonal)
+    step = _solve(safe, -gradient) if kink is None else minimum_with_kinks(safe, gradient - safe @ v, kink, v) - v
+    promise = -(step * (gradient + 0.5 * (curvature @ step))).sum(0)
     if kink is not None:
         promise -= (kink * ((v + step).abs() - v.abs())).sum(0)
     return step, promise.clamp(min=0)
+
+
+def _solve(curvature: Curvature, right: torch.Tensor) -> torch.Tensor:
+    whole = curvature.whole()
+    factor, failed = torch.linalg.cholesky_ex(whole)
+    if failed.any():
+        return (torch.linalg.pinv(whole, hermitian=True) @ right.T[..., None])[..., 0].T
+    return torch.cholesky_solve(right.T[..., None], factor)[..., 0].T
 
 
 def _secant(kink, step, v, gradient, there, gradient_there) -> torch.Tensor:
@@ -296,7 +313,7 @@ def accelerate(
     rate, sizes = 1.0 / objective.steepest, []
 
     def slope(v: torch.Tensor) -> torch.Tensor:
-        value, gradient = objective(v)
+        value, gradient = objective(v, torch.ones_like(rate, dtype=torch.bool))
         after_pass(value)
         return gradient
 
@@ -323,25 +340,30 @@ def _narrow(
     below (Fenchel's inequality), row by row.
     """
     loss, width, n_passes = full_pass.loss, 1.0, 0
+    unit = unit.expand(v.shape[1])
     best_v, best = v, torch.full_like(unit, torch.inf)
+    done = torch.zeros_like(unit, dtype=torch.bool)
     floor = ROUGHLY * unit
     while True:
         smooth = loss.smoothed(width)
-        exact = loss.is_smooth and bool((torch.as_tensor(smooth.curvature) >= loss.curvature).all() or loss.by_autograd)
+        exact = loss.is_smooth and bool(
+            (torch.as_tensor(smooth.curvature, device=v.device) >= loss.curvature).all() or loss.by_autograd
+        )
         objective = objective_of(loss if exact else smooth, thin=exact or width == 1.0)
         v, excess, taken = solver(objective, v, floor=tol * unit if exact else floor, max_iter=limit - n_passes)
         n_passes += taken
         if exact:
             return v, excess, n_passes
         slack = full_pass.mean(objective.theta(v), partial(_slack, loss, smooth))
-        closer = excess + slack < best
+        closer = ~done & (excess + slack < best)  # what is done was not led to the optimum of this smooth loss
         best_v, best = torch.where(closer, v, best_v), torch.where(closer, excess + slack, best)
         width /= NARROWER
-        if (best <= tol * unit).all() or n_passes >= limit or width < NARROWEST:
+        done = best <= tol * unit
+        if done.all() or n_passes >= limit or width < NARROWEST:
             return best_v, best, n_passes
-        if objective.curvature_there is not None:
-            v = v + (1.0 - 1.0 / NARROWER) * _towards_jumps(objective, v)
-        floor = torch.maximum(1e-3 * tol * unit, ROUGHLY * slack / NARROWER**2)
+        if objective.curvature is not None:
+            v = torch.where(done, v, v + (1.0 - 1.0 / NARROWER) * _towards_jumps(objective, v))
+        floor = torch.maximum(1e-3 * tol * unit, ROUGHLY * slack / NARROWER**2).masked_fill(done, torch.inf)
 
 
 def _slack(loss: Loss, smooth: Loss, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -358,7 +380,5 @@ def _towards_jumps(objective: Objective, v: torch.Tensor) -> torch.Tensor:
     The optimum moves on a straight line with the width, as long as these stay the same.
     """
     free = torch.ones_like(v, dtype=torch.bool) if objective.kink is None else (v != 0) | (objective.kink == 0)
-    curvature = objective.curvature_there
-    height = torch.maximum(curvature.diagonal(dim1=1, dim2=2).mean(1), SLIGHTEST * objective.steepest)
-    safe = curvature + torch.diag_embed(SLIGHTEST * height[:, None].expand(-1, len(v)))
-    return solve_for(free, safe, -objective.inside)
+    height = torch.maximum(objective.curvature.height.mean(0), SLIGHTEST * objective.steepest)
+    return objective.curvature.with_diagonal(SLIGHTEST * height).solve(-objective.inside, free)

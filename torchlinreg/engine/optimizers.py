@@ -13,9 +13,9 @@ from torchlinreg.engine.transforms import Transform
 
 @dataclass
 class Rate:
-    """The learning rate of the next step, which a schedule may change."""
+    """The learning rate of the next step, which a schedule may change; one for all columns, or one for each."""
 
-    now: float
+    now: float | torch.Tensor
 
 
 class Optimizer(Protocol):
@@ -39,19 +39,24 @@ class SGD:
     """The hand-written step: ``parameter -= learning_rate * gradient``.
 
     With momentum the gradients are first summed up into a velocity, ``v = momentum * v + gradient``, as in
-    `torch.optim.SGD`. To be called with autograd switched off.
+    `torch.optim.SGD`. To be called with autograd switched off. The columns may each have a rate and a momentum of their
+    own.
     """
 
-    def __init__(self, model: Model, rate: Rate, momentum: float = 0.0):
+    def __init__(self, model: Model, rate: Rate, momentum: float | torch.Tensor = 0.0):
         self._model, self._rate, self._momentum = model, rate, momentum
-        self._velocity = torch.zeros_like(model.theta()) if momentum else None
+        self._velocity = torch.zeros_like(model.theta()) if torch.as_tensor(momentum, device="cpu").any() else None
 
     def step(self) -> None:
         """Take one step downhill."""
-        if self._momentum:
+        if self._velocity is not None:
             self._velocity.mul_(self._momentum).add_(self._model.gradient())
             self._model.replace_gradient(self._velocity)
-        self._model.descend(self._rate.now)
+        rate = self._rate.now
+        if isinstance(rate, torch.Tensor):
+            self._model.replace_gradient(rate * self._model.gradient())
+            rate = 1.0
+        self._model.descend(rate)
 
     def state(self) -> dict:
         """Return the velocity, if there is one."""

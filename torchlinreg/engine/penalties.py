@@ -36,6 +36,9 @@ class Penalty(Protocol):
     def to(self, dtype: torch.dtype) -> "Penalty":
         """Return the penalty in another precision."""
 
+    def only(self, columns: torch.Tensor) -> "Penalty":
+        """Return the penalty of some of the columns, a number for each."""
+
 
 @dataclass(frozen=True)
 class ElasticNet:
@@ -65,6 +68,10 @@ class ElasticNet:
     def to(self, dtype: torch.dtype) -> "ElasticNet":
         """Return the penalty in another precision."""
         return ElasticNet(self.kink.to(dtype), self.bend.to(dtype))
+
+    def only(self, columns: torch.Tensor) -> "ElasticNet":
+        """Return the penalty of some of the columns."""
+        return ElasticNet(self.kink[..., columns], self.bend[..., columns])
 
 
 def make_penalty(name: str | None, alpha: torch.Tensor, l1_ratio: torch.Tensor) -> Penalty | None:

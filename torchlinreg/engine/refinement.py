@@ -12,6 +12,8 @@ from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.transforms import Transform
 
 PASS_ELEMENTS = 2**20  # features in a chunk of a full pass, which both its products should find in the cache
+PREDICTIONS = 2**18  # at once, as each goes through several steps
+WORTH_LEAVING = 0.75  # share of the columns still in a product, below which the others leave it
 PATIENCE = 3  # passes
 PATIENCE_OF_SCALED = 200  # the same where columns are at one scale only, and progress slow
 SLOW = 0.25  # of the squared gradient left by a pass, on average, that shows a transform unfit
@@ -34,15 +36,43 @@ class FullPass:
     def __init__(self, make_model: Callable, loss: Loss, rows: Rows, load: dict, penalty: Penalty | None = None):
         self._make_model, self.loss, self.rows, self.load, self.penalty = make_model, loss, rows, load, penalty
         self.resolution = torch.finfo(rows.y.dtype).eps
-        chunk = max(1, PASS_ELEMENTS // max(1, rows.width))
-        self._batches = MiniBatches(rows, chunk, block_elements=PASS_ELEMENTS, **load)
+        self.chunk = max(1, min(PASS_ELEMENTS // max(1, rows.width), PREDICTIONS // rows.n_columns))
+        self._batches = MiniBatches(rows, self.chunk, block_elements=PASS_ELEMENTS, **load)
         self.lowest = float("inf")
         """Of the losses seen, summed over the columns,"""
         self.best: torch.Tensor | None = None
         """and the theta that it belongs to."""
+        self._columns = torch.arange(rows.n_columns, device=rows.y.device)
+        self._fewer: FullPass | None = None
 
     def __call__(self, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of each column, shape (n_columns,), and the gradient, in the shape of theta."""
+        value, gradient = self._measure(theta)
+        reached = value.sum().item()
+        if self.best is None or reached < self.lowest:
+            self.lowest, self.best = reached, theta
+        return value, gradient
+
+    def of_open(self, theta: torch.Tensor, is_open: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do the same for some of the columns at least; what is said of the others means nothing.
+
+        Models that share a target leave the product when enough of them are done.
+        """
+        if self.rows.models == 1 or is_open.sum() > WORTH_LEAVING * len(self._columns):
+            return self(theta)
+        self.best = theta if self.best is None else self.best  # better than none, until all columns are seen together
+        fewer = self._fewer
+        inside = 0 if fewer is None else is_open[fewer._columns].sum()
+        if fewer is None or inside < is_open.sum() or inside <= WORTH_LEAVING * len(fewer._columns):
+            (columns,) = is_open.nonzero(as_tuple=True)
+            penalty = None if self.penalty is None else self.penalty.only(columns)
+            fewer = FullPass(self._make_model, self.loss, self.rows.only(columns), self.load, penalty)
+            fewer._columns, self._fewer = columns, fewer
+        value, gradient = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta)
+        value[fewer._columns], gradient[:, fewer._columns] = fewer._measure(theta[:, fewer._columns])
+        return value, gradient
+
+    def _measure(self, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.model(theta)
         gradient, value = torch.zeros_like(theta), theta.new_zeros(theta.shape[1])
         for block in self._batches:
@@ -58,9 +88,6 @@ class FullPass:
             weights = theta[: self.rows.X.shape[1]]
             value += self.penalty.value(weights)
             gradient[: len(weights)] += self.penalty.slope(weights)
-        reached = value.sum().item()
-        if self.best is None or reached < self.lowest:
-            self.lowest, self.best = reached, theta
         return value, gradient
 
     def model(self, theta: torch.Tensor):
@@ -79,12 +106,17 @@ class FullPass:
 
 @dataclass
 class Refined:
-    """Where the refinement stopped, and the largest excess loss of a column there, in units of half the curvature."""
+    """Where the refinement stopped, and the excess loss of each column there, in units of half the curvature."""
 
     theta: torch.Tensor
-    excess: float
+    excesses: torch.Tensor
     n_passes: int
     is_slow: bool
+
+    @property
+    def excess(self) -> float:
+        """The largest."""
+        return self.excesses.max().item()
 
 
 def refine(
@@ -126,26 +158,30 @@ def refine(
     ----------
     Hestenes & Stiefel (1952), "Methods of conjugate gradients for solving linear systems".
     """
+    value = theta.new_zeros(theta.shape[1])
 
-    def measure(v: torch.Tensor) -> torch.Tensor:
-        value, gradient = full_pass(theta + transform(v))
+    def measure(v: torch.Tensor, is_open: torch.Tensor) -> torch.Tensor:
+        nonlocal value
+        there, gradient = full_pass.of_open(theta + transform(v), is_open)
+        value = torch.where(is_open, there, value)
         after_pass(value)
         return transform.pull_back(gradient) / curvature
 
     resolution, norm = full_pass.resolution, partial(torch.linalg.vector_norm, dim=0)
     v = theta.new_zeros(transform.n_directions, theta.shape[1])
-    gradient = measure(v)
+    gradient = measure(v, torch.ones_like(value, dtype=torch.bool))
     size = gradient.square().sum(0)
     first, best, noise = size, size, resolution * norm(gradient)
     direction, length = -gradient, torch.ones_like(size)
     n_passes, stale = 1, 0
     patience = PATIENCE if transform.weights.ndim > 1 else PATIENCE_OF_SCALED
     while best.max() > floor and n_passes < max_iter and stale < patience:
-        trial = measure(v + length * direction)
+        is_open = best > floor
+        trial = measure(v + length * direction, is_open)
         n_passes += 1
         change = (trial - gradient) / length
         bend = (direction * change).sum(0)
-        usable = bend > 0
+        usable = (bend > 0) & is_open
         exact = torch.where(usable, -(gradient * direction).sum(0) / bend, 0.0)
         reach = exact / length  # below or above one, the gradient there is an interpolation or an extrapolation
         gradient = reach * trial + (1.0 - reach) * gradient
@@ -158,4 +194,4 @@ def refine(
         best = torch.minimum(best, size)
         if impatient and n_passes > PATIENCE and (size > first * SLOW ** (n_passes - 1)).all():
             break
-    return Refined(theta + transform(v), size.max().item(), n_passes, is_slow=bool(best.max() > floor))
+    return Refined(theta + transform(v), size, n_passes, is_slow=bool(best.max() > floor))

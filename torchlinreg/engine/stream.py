@@ -5,6 +5,7 @@ squaring the condition number (Demmel, Grigori, Hoemmen & Langou 2012, "Communic
 QR and LU factorizations"). The rows of that factor are a small table with the same answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,10 +40,25 @@ class Summary:
     factor: torch.Tensor
 
     @classmethod
-    def of_nothing(cls, n_columns: int) -> "Summary":
+    def of_nothing(cls, n_columns: int, device: torch.device | str = "cpu") -> "Summary":
         """Return the summary of no rows."""
-        nothing = torch.zeros(0, n_columns, dtype=torch.float64)
+        nothing = torch.zeros(0, n_columns, dtype=torch.float64, device=device)
         return cls(0, 0.0, nothing.new_zeros(n_columns), nothing)
+
+    @classmethod
+    def of_all(cls, parts: Sequence["Summary"]) -> "Summary":
+        """Return the summary of the rows of several, one at least, together."""
+        n_rows = sum(part.n_rows for part in parts)
+        # What weighs nothing has no mean that others could be apart from
+        parts = [part for part in parts if part.weight] or parts[:1]
+        first = parts[0]
+        weights = first.mean.new_tensor([part.weight for part in parts])
+        total = weights.sum()
+        apart = torch.stack([part.mean for part in parts]) - first.mean
+        middle = weights @ apart / total.clamp(min=torch.finfo(total.dtype).tiny)
+        between = weights.sqrt()[:, None] * (apart - middle)
+        factor = torch.linalg.qr(torch.cat([*(part.factor for part in parts), between]), mode="r")[1]
+        return cls(n_rows, total.item(), first.mean + middle, factor)
 
     def add(self, rows: Rows) -> None:
         """Take in a table, piece by piece."""
@@ -50,24 +66,16 @@ class Summary:
         width = rows.X.shape[1]
         size = max(4 * width, PIECE_ELEMENTS // width)
         for X, y, w in zip(rows.X.split(size), rows.y.split(size), weight.split(size), strict=True):
-            self._add(torch.cat([_dense(X.to(y.device).double()), y.double()], dim=1).cpu(), w.double().cpu())
+            self._add(torch.cat([_dense(X.to(y.device).double()), y.double()], dim=1), w.double())
 
     def _add(self, table: torch.Tensor, weight: torch.Tensor) -> None:
-        self.n_rows += len(table)
         new = weight.sum().item()
-        if new == 0:
-            return
-        mean = weighted_mean(table, weight * (len(table) / new))
-        apart = mean - self.mean
-        both = self.weight + new
-        between = (self.weight * new / both) ** 0.5 * apart
-        stacked = torch.cat([self.factor, (table - mean) * weight.sqrt(), between[None]])
-        self.factor = torch.linalg.qr(stacked, mode="r")[1]
-        self.mean = self.mean + new / both * apart
-        self.weight = both
+        mean = weighted_mean(table, weight * (len(table) / new)) if new else table.mean(0)
+        rows = ((table - mean) * weight.sqrt()).to(self.factor.device)
+        vars(self).update(vars(Summary.of_all([self, Summary(len(table), new, mean.to(self.factor.device), rows)])))
 
-    def table(self, n_features: int, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return a few rows with the same sums of products, and what part of the targets' squares they leave out.
+    def rows(self, n_features: int, *, centred: bool) -> tuple[Rows, torch.Tensor]:
+        """Return a few rows with the same means of products, and what they miss of the sum of the targets' squares.
 
         Parameters
         ----------
@@ -77,16 +85,25 @@ class Summary:
 
         Returns
         -------
-        X : torch.Tensor of shape (n, n_features)
-            Where columns depend on each other, as many rows as are independent.
-        y : torch.Tensor of shape (n, n_columns)
+        rows : Rows
+            Where columns depend on each other, as many as are independent.
         rest : torch.Tensor of shape (n_columns,)
         """
+        X, y, rest = self._independent(n_features, centred=centred)
+        share = (len(X) / self.weight) ** 0.5  # so that a mean over these rows is one over all
+        return Rows(X * share, y * share), rest
+
+    def with_intercept(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return theta, for weights of shape (n_features, n_targets, ...), with the intercepts that go by the means."""
+        x_mean, y_mean = self.mean[: len(weights)], self.mean[len(weights) :]
+        y_mean = y_mean.view(-1, *(1,) * (weights.ndim - 2))
+        return torch.cat([weights, (y_mean - torch.tensordot(x_mean, weights, 1))[None]])
+
+    def _independent(self, n_features: int, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         factor = self.factor if centred else torch.cat([self.factor, self.weight**0.5 * self.mean[None]])
         X, y = factor[:, :n_features], factor[:, n_features:]
         scale = torch.linalg.vector_norm(X, dim=0)
-        scale = torch.where(scale > 0, scale, 1.0)
-        U, singular, Vt = torch.linalg.svd(X / scale, full_matrices=False)
+        U, singular, Vt = torch.linalg.svd(X / torch.where(scale > 0, scale, 1.0), full_matrices=False)
         kept = singular > singular[0] * EPS * max(self.n_rows, n_features)
         if kept.sum() == n_features:
             return X, y, y.new_zeros(y.shape[1])
@@ -124,17 +141,18 @@ def fit_stream(rows: Rows, settings: Settings, memory: dict) -> Fit:
     summary.add(rows)
     if summary.weight == 0:
         raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
-    X, y, rest = summary.table(n_features, centred=settings.fit_intercept)
-    share = (len(X) / summary.weight) ** 0.5  # so that a mean over these rows is one over all
-    X, y = (part.to(rows.y.device) * share for part in (X, y))
-    few = replace(settings, fit_intercept=False, batch_size="auto", dtype=torch.float64)
-    fit = fit_untuned(Rows(X, y), few)
+    few, rest = summary.rows(n_features, centred=settings.fit_intercept)
+    few = few.with_tables(lambda table: table.to(rows.y.device))
+    fit = fit_untuned(few, for_few(settings))
     left_out = 0.5 * settings.loss.curvature * rest.sum().item() / summary.weight
     fit.loss_curve = [loss + left_out for loss in fit.loss_curve]
     fit.memory = vars(summary)
     fit.needs_double = True
     if settings.fit_intercept:
-        x_mean, y_mean = summary.mean[:n_features], summary.mean[n_features:]
-        weights = fit.theta.cpu()
-        fit.theta = torch.cat([weights, (y_mean - x_mean @ weights)[None]])
+        fit.theta = summary.with_intercept(fit.theta.cpu())
     return fit
+
+
+def for_few(settings: Settings) -> Settings:
+    """Return the settings for the few rows of a summary, which are about their mean."""
+    return replace(settings, fit_intercept=False, batch_size="auto", dtype=torch.float64)

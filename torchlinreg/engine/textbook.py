@@ -3,7 +3,7 @@
 import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
-from torchlinreg.engine.conditioning import Conditioning, condition_by_sketch, condition_exactly, is_exact
+from torchlinreg.engine.conditioning import Conditioning, condition
 from torchlinreg.engine.descent import Patience, Validation, descend
 from torchlinreg.engine.fitting import Fit, Settings, no_graph
 from torchlinreg.engine.losses import total
@@ -34,22 +34,18 @@ def fit_textbook(rows: Rows, theta: torch.Tensor, settings: Settings, memory: di
     DivergedError
         If the learning rate is too large for the data.
     """
-    by_hand = settings.backend != "linear" and settings.optimizer == "sgd" and not settings.optimizer_params
+    plain = settings.optimizer == "sgd" and not settings.optimizer_params
+    # torch's own SGD has one rate and one momentum for all columns
+    of_columns = any(isinstance(number, torch.Tensor) for number in (settings.learning_rate, settings.momentum))
+    by_hand = plain and (settings.backend != "linear" or of_columns)
     with no_graph(settings, by_hand=by_hand):
         if settings.conditioning in ("auto", None):
             return _Training(rows, theta, settings, by_hand=by_hand, memory=memory).run()
-        table = _condition(rows, settings)
+        table = condition(
+            rows, settings.conditioning, settings.dtype, fit_intercept=settings.fit_intercept, seed=settings.seed
+        )
         start = table.wind(theta, fit_intercept=settings.fit_intercept)
         return _Training(table.rows, start.to(table.rows.y.dtype), settings, by_hand=by_hand, table=table).run()
-
-
-def _condition(rows: Rows, settings: Settings) -> Conditioning:
-    if is_exact(rows):
-        return condition_exactly(rows, settings.conditioning, fit_intercept=settings.fit_intercept)
-    generator = torch.Generator("cpu").manual_seed(settings.seed)
-    return condition_by_sketch(
-        rows, settings.conditioning, "fold", settings.dtype, fit_intercept=settings.fit_intercept, generator=generator
-    )
 
 
 class _Training:
@@ -69,8 +65,9 @@ class _Training:
         self.batch_size = textbook_batch(settings.batch_size, len(rows))
         self.units = rows.y.new_ones(rows.y.shape[1]) if table is None else table.y_scale.square()
         self.loss = settings.loss if table is None else settings.loss.rescaled(table.y_shift, table.y_scale)
-        zeros = torch.zeros_like(rows.y)
-        zero_loss = (self.units * total(self.loss, zeros, rows.y, rows.weight)).sum().item() / len(rows)
+        weight = None if rows.weight is None else rows.weight.mean(1, keepdim=True)
+        of_zeros = total(self.loss, torch.zeros_like(rows.y), rows.y, weight)
+        zero_loss = rows.models * (self.units * of_zeros).sum().item() / len(rows)
         # The loss before the first step is known for zero weights only
         self.loss_before = float("inf") if theta.any() else zero_loss
         options, n_features = {}, rows.X.shape[1]
@@ -132,11 +129,13 @@ class _Training:
             raise KeyboardInterrupt  # nothing was learnt that would be worth keeping
         cut_short = interrupted or self.stopped
         best = None if self.validation is None else self.validation.best
+        converged = not cut_short and (self.patience.tol is None or self.patience.is_exhausted)
         return Fit(
             self._theta() if best is None else best,
             len(curve) * n_steps,
             curve,
-            converged=not cut_short and (self.patience.tol is None or self.patience.is_exhausted),
+            converged=converged,
+            n_unfinished=0 if converged else self.rows.n_columns,
             worsened=bool(curve) and curve[-1] > 2 * min(self.loss_before, curve[0]),
             plan=_plan(settings, self.rows, self.batch_size),
             scores=None if self.validation is None else self.validation.scores,

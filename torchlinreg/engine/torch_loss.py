@@ -32,6 +32,11 @@ class TorchLoss:
     def __repr__(self) -> str:
         return f"TorchLoss({self.function!r})"
 
+    @property
+    def mixes_targets(self) -> bool:
+        """Whether what a prediction costs may depend on other targets: functions of the user's are shown whole rows."""
+        return self.n_targets > 1 and getattr(self.function, "reduction", None) is None
+
     @cached_property
     def _elementwise(self) -> Callable:
         """The function, made to return the cost of each element."""
@@ -68,7 +73,11 @@ class TorchLoss:
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the cost of each prediction."""
-        return self._elementwise(prediction, target)
+        if prediction.shape == target.shape:
+            return self._elementwise(prediction, target)
+        # Models that share a target: what is one model's prediction is nobody else's business
+        each = self._elementwise(prediction.reshape(-1, 1), target.expand_as(prediction).reshape(-1, 1))
+        return each.view_as(prediction)
 
     def slope(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return its derivative, by autograd."""

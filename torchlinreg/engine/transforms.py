@@ -52,6 +52,13 @@ class Transform:
             return weights
         return torch.cat([weights, v[self.rank :] - self.offset[None] @ weights])
 
+    def inverse(self, theta: torch.Tensor) -> torch.Tensor:
+        """Return v with ``T v = theta``, where T is diagonal but for the offset."""
+        v = theta[: self.rank] / self.weights[:, None]
+        if self.offset is None:
+            return v
+        return torch.cat([v, theta[self.rank :] + self.offset[None] @ theta[: self.rank]])
+
     def pull_back(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return Tᵀ gradient, the gradient in v, for a gradient of shape (n_theta, n_columns)."""
         if self.offset is None:

@@ -40,7 +40,7 @@ SKETCHES = {
 }
 
 
-def fit_untuned(rows: Rows, settings: Settings) -> Fit:
+def fit_untuned(rows: Rows, settings: Settings, start: torch.Tensor | None = None) -> Fit:
     """Find the optimum from the raw table, whatever its scales.
 
     Parameters
@@ -48,9 +48,11 @@ def fit_untuned(rows: Rows, settings: Settings) -> Fit:
     rows : Rows
         In any precision.
     settings : Settings
+    start : torch.Tensor of shape (n_features + fit_intercept, n_columns), optional
+        Near the optimum, if anybody knows where that is.
     """
     with no_graph(settings, by_hand=True):
-        return _Untuned(rows, settings).fit()
+        return _Untuned(rows, settings, start).fit()
 
 
 class _StoppedError(Exception):
@@ -60,8 +62,8 @@ class _StoppedError(Exception):
 class _Untuned:
     """One fit: the table, and the account of what is done with it."""
 
-    def __init__(self, rows: Rows, settings: Settings):
-        self.rows, self.settings = rows, settings
+    def __init__(self, rows: Rows, settings: Settings, start: torch.Tensor | None):
+        self.rows, self.settings, self.start = rows, settings, start
         self.loss, self.penalty = settings.loss, settings.penalty
         self.kinked = self.penalty is not None and not self.penalty.is_smooth
         self.round = self.loss.is_quadratic and not self.kinked
@@ -99,11 +101,12 @@ class _Untuned:
 
     def _fit(self) -> Fit:
         table = self._table("table" if is_exact(self.rows) else "sample")
-        theta = table.shift.new_zeros(table.n_features + self.settings.fit_intercept, self.rows.y.shape[1])
+        theta = self._begin(table)
         refine = self._refine if self.round else self._bend
         slow = not self._trusted(table)
         if not slow:
-            refined = refine(table, self._descend(table, theta))
+            theta = self._descend(table, theta) if self.start is None else theta
+            refined = refine(table, theta)
             slow = table.sketch == "sample" and refined.is_slow
         if slow:
             table = self._table("fold")
@@ -111,30 +114,43 @@ class _Untuned:
         theta = refined.theta
         if table.transform.rank < table.n_features and self.penalty is None:
             theta = self._least_norm(table, theta)
-        reachable = (8 * torch.finfo(table.rows.y.dtype).eps * table.condition) ** 2
+        enough = max(self.tol, (8 * torch.finfo(table.rows.y.dtype).eps * table.condition) ** 2)
         self._explain(table, refined)
         theta = table.unwind(theta, fit_intercept=self.settings.fit_intercept)
         return Fit(
             theta,
             self.n_steps,
             self.curve,
-            converged=refined.excess <= max(self.tol, reachable),
+            converged=refined.excess <= enough,
+            n_unfinished=int((refined.excesses > enough).sum()),
             optimality_gap=refined.excess,
             needs_double=self._needs_double(table, theta),
             plan=self.plan,
         )
 
+    def _begin(self, table: Conditioning) -> torch.Tensor:
+        """Return the start, in the units of the table."""
+        if self.start is None:
+            return table.shift.new_zeros(table.n_features + self.settings.fit_intercept, self.rows.n_columns)
+        return table.wind(self.start, fit_intercept=self.settings.fit_intercept)
+
     def _table(self, kind: str) -> Conditioning:
         """Condition the table, and bring loss and penalty to its units."""
         settings = self.settings
+        rows = self.rows
+        if rows.weight is not None:
+            # What is round for the mean of the weights is nearly so for each of them
+            rows = replace(rows, weight=rows.weight.mean(1, keepdim=True))
         if kind == "table":
-            table = condition_exactly(self.rows, self.method, fit_intercept=settings.fit_intercept)
+            table = condition_exactly(rows, self.method, fit_intercept=settings.fit_intercept)
         else:
             # The same seed each time: the sample, and with it the shift, stays the same
             generator = torch.Generator("cpu").manual_seed(settings.seed)
             table = condition_by_sketch(
-                self.rows, self.method, kind, settings.dtype, fit_intercept=settings.fit_intercept, generator=generator
+                rows, self.method, kind, settings.dtype, fit_intercept=settings.fit_intercept, generator=generator
             )
+        if rows.weight is not None:
+            table = replace(table, rows=replace(table.rows, weight=self.rows.weight.to(table.rows.y)))
         self.loss = settings.loss.rescaled(table.y_shift.to(table.rows.y), table.y_scale.to(table.rows.y))
         if settings.penalty is None:
             return table
@@ -205,12 +221,12 @@ class _Untuned:
         (block,) = batches
         predicted = self._model(theta).predict(block.batches[0])
         y, weight = block.rows.y, block.rows.weight
-        reached, before = (total(self.loss, p, y, weight) for p in (predicted, torch.zeros_like(y)))
+        reached, before = (total(self.loss, p, y, weight) for p in (predicted, torch.zeros_like(predicted)))
         return bool((reached <= before).all())
 
     def _refine(self, table: Conditioning, theta: torch.Tensor) -> Refined:
         """Go on from theta, and again from where that got stuck in rounding, as long as it helps."""
-        refined = Refined(theta, float("inf"), 0, is_slow=True)
+        refined = Refined(theta, torch.full_like(theta[0], torch.inf), 0, is_slow=True)
         before = float("inf")
         while refined.excess > self.tol and refined.excess <= before / WORTHWHILE and len(self.curve) < self.limit:
             before = refined.excess
@@ -244,13 +260,15 @@ class _Untuned:
             after_pass=lambda losses: self._note(losses, table),
         )
         self.n_steps += n_passes
-        return Refined(theta, (excess / unit).max().item(), n_passes, is_slow=False)
+        return Refined(theta, excess / unit, n_passes, is_slow=False)
 
     def _best_constant(self, table: Conditioning) -> torch.Tensor:
         """Return the loss of the best constant prediction, which excess is measured in."""
-        y = table.rows.y
+        y, weight = table.rows.y, table.rows.weight
         rows = replace(table.rows, X=y.new_empty(len(y), 0))
-        none, theta = table.shift[:0], table.shift.new_zeros(int(self.settings.fit_intercept), y.shape[1])
+        if weight is None or weight.shape[1] == 1:
+            rows = replace(rows, models=1)  # which have the same one
+        none, theta = table.shift[:0], table.shift.new_zeros(int(self.settings.fit_intercept), rows.n_columns)
 
         def full_pass(loss: Loss) -> FullPass:
             backend = "autograd" if loss.by_autograd else "analytic"
