@@ -1,8 +1,8 @@
-"""scikit-learn's own checks, for every backend, loss and penalty and for both modes, with nothing expected to fail."""
+"""scikit-learn's own checks, for every backend, loss and penalty, modes and grids, with nothing expected to fail."""
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from torchlinreg import TorchLinearRegressor
+from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
 from torchlinreg.engine.penalties import PENALTIES
@@ -23,8 +23,17 @@ TEXTBOOK = [
     *({**SCALED, "loss": loss} for loss in LOSSES if loss != "squared_error"),
     *({**SCALED, "penalty": penalty} for penalty in PENALTIES),
 ]
+GRIDS = [
+    {"alphas": 5, "cv": 3},
+    {"alphas": 5, "cv": 3, "penalty": "l1"},
+    {"alphas": [0.1, 1e-3], "cv": 3, "learning_rates": [0.1, 0.05]}
+    | {name: value for name, value in SCALED.items() if name != "learning_rate"},
+]
 
 
-@parametrize_with_checks([TorchLinearRegressor(**parameters) for parameters in (*UNTUNED, *TEXTBOOK)])
+@parametrize_with_checks(
+    [TorchLinearRegressor(**parameters) for parameters in (*UNTUNED, *TEXTBOOK)]
+    + [TorchLinearRegressorCV(**parameters) for parameters in GRIDS]
+)
 def test_check_estimator(estimator, check):
     check(estimator)

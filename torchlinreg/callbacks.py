@@ -2,7 +2,8 @@
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -28,8 +29,7 @@ class Epochs:
 
     def __init__(self, estimator, table: Table, n_epochs: int | None, attributes: Callable[[torch.Tensor], dict]):
         self._estimator, self._n_epochs, self._attributes = estimator, n_epochs, attributes
-        weight = table.sample_weight
-        self._data = {"X": table.X, "y": table.y, "metadata": None if weight is None else {"sample_weight": weight}}
+        self._data = _data(table)
         self._fit = estimator._init_callback_context(max_subtasks=n_epochs)
         self._fit.call_on_fit_task_begin(estimator=estimator, **self._data)
         self._epoch = self._begin()
@@ -55,6 +55,46 @@ class Epochs:
     def _begin(self):
         epoch = self._fit.subcontext(task_name="epoch")
         return epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+
+def _data(table: Table) -> dict:
+    weight = table.sample_weight
+    return {"X": table.X, "y": table.y, "metadata": None if weight is None else {"sample_weight": weight}}
+
+
+class Folds:
+    """The tasks that the callbacks of a cross-validated estimator are told of, if there are any.
+
+    Parameters
+    ----------
+    estimator : TorchLinearRegressorCV
+    table : Table
+        All rows, as the user gave them.
+    n_tasks : int
+        Folds, and the fit to all rows.
+    """
+
+    def __init__(self, estimator, table: Table, n_tasks: int):
+        self._estimator, self._data, self._fit = estimator, _data(table), None
+        if vars(estimator).get("_skl_callbacks"):
+            self._fit = estimator._init_callback_context(max_subtasks=n_tasks)
+            self._fit.call_on_fit_task_begin(estimator=estimator, **self._data)
+
+    @contextmanager
+    def task(self, name: str) -> Iterator[None]:
+        """Tell of a task, a fold or the "refit", that is done within."""
+        if self._fit is None:
+            yield
+            return
+        task = self._fit.subcontext(task_name=name)
+        task.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+        yield
+        task.call_on_fit_task_end(estimator=self._estimator, **self._data)
+
+    def end(self) -> None:
+        """End the fit."""
+        if self._fit is not None:
+            self._fit.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes={})
 
 
 class Checkpoint:
