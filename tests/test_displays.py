@@ -1,6 +1,5 @@
 import builtins
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,20 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from torchlinreg.datasets import make_linear
-from torchlinreg.displays import FitDisplay, LossCurveDisplay
+from torchlinreg.displays import CoefficientDisplay, FitDisplay, LossCurveDisplay, RegularizationPathDisplay
 from torchlinreg.regressor import TorchLinearRegressor
-
-
-@pytest.fixture
-def pyplot():
-    """Pyplot without a screen, and with no figure left open."""
-    before = mpl.get_backend()
-    mpl.use("agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
-    yield plt
-    plt.close("all")
-    mpl.use(before)
 
 
 @pytest.fixture
@@ -140,7 +127,16 @@ def test_fit_must_be_fitted(pyplot, line):
         FitDisplay.from_estimator(TorchLinearRegressor(), *line)
 
 
-@pytest.mark.parametrize("display", [LossCurveDisplay([1.0]), FitDisplay([0], [0], [0, 1], [0, 1])])
+@pytest.mark.parametrize(
+    "display",
+    [
+        LossCurveDisplay([1.0]),
+        FitDisplay([0], [0], [0, 1], [0, 1]),
+        RegularizationPathDisplay([1.0], [[1.0]]),
+        CoefficientDisplay([1.0], [0.5], [1.5]),
+    ],
+    ids=lambda display: type(display).__name__,
+)
 def test_without_matplotlib(monkeypatch, display):
     real = builtins.__import__
 

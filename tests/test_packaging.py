@@ -121,7 +121,7 @@ def test_continuous_integration_finds_the_commands_of_the_readme():
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
-def test_documented_code_runs(name, tmp_path, monkeypatch):
+def test_documented_code_runs(name, tmp_path, monkeypatch, pyplot):
     monkeypatch.chdir(tmp_path)
     blocks = documented_code(name)
     assert blocks

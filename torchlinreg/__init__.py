@@ -2,7 +2,8 @@
 
 from torchlinreg.comparison import compare
 from torchlinreg.grid import TorchLinearRegressorCV
+from torchlinreg.inference import bootstrap
 from torchlinreg.regressor import TorchLinearRegressor
 
-__all__ = ["TorchLinearRegressor", "TorchLinearRegressorCV", "__version__", "compare"]
+__all__ = ["TorchLinearRegressor", "TorchLinearRegressorCV", "__version__", "bootstrap", "compare"]
 __version__ = "0.1.0"

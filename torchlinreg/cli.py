@@ -17,7 +17,8 @@ from sklearn.model_selection import train_test_split
 from torchlinreg import __version__
 from torchlinreg.comparison import compare, default_estimators
 from torchlinreg.datasets import load_crop_yields
-from torchlinreg.displays import LossCurveDisplay, import_matplotlib
+from torchlinreg.displays import LossCurveDisplay
+from torchlinreg.displays.drawing import import_matplotlib
 from torchlinreg.regressor import TorchLinearRegressor
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
-"""Pictures, in scikit-learn's Display convention: the constructor stores numbers, `plot` draws them.
+"""Pictures of a training and of the line that it found.
 
 Predicted against actual values is :class:`sklearn.metrics.PredictionErrorDisplay`, which draws any regressor.
 """
 
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
+from torchlinreg.displays.drawing import column_name, import_matplotlib, last_step, merge, new_axes
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["FitDisplay", "LossCurveDisplay"]
 
 _FEW_EPOCHS = 30  # up to here each epoch is marked with a dot
 _GRID_POINTS = 200  # enough for a polynomial pipeline to look smooth
@@ -89,7 +88,7 @@ class LossCurveDisplay:
             If matplotlib is not installed.
         """
         check_is_fitted(estimator)
-        final = estimator[-1] if hasattr(estimator, "steps") else estimator
+        final = last_step(estimator)
         curve = getattr(final, "loss_curve_", None)
         if curve is None:
             raise ValueError(
@@ -131,11 +130,11 @@ class LossCurveDisplay:
         losses = np.asarray(self.loss_curve, dtype=np.float64)
         if losses.size == 0:
             raise ValueError("the loss curve is empty: fit for at least one epoch")
-        ax = _new_axes(matplotlib) if ax is None else ax
+        ax = new_axes(matplotlib) if ax is None else ax
         name = self.estimator_name if name is None else name
         marker = "o" if losses.size <= _FEW_EPOCHS else None
         style = {"color": "tab:blue", "marker": marker, "markersize": 4, "label": name}
-        style = _merge(style, line_kwargs, matplotlib.lines.Line2D)
+        style = merge(style, line_kwargs, matplotlib.lines.Line2D)
         (self.line_,) = ax.plot(np.arange(1, losses.size + 1), losses, **style)
         if np.all(losses > 0):
             ax.set_yscale("log")
@@ -253,7 +252,7 @@ class FitDisplay:
         grid = x_line[:, np.newaxis]
         grid = pd.DataFrame(grid, columns=X.columns) if isinstance(X, pd.DataFrame) else grid
         y_line = np.ravel(estimator.predict(grid))
-        names = {"feature_name": _name(X, "x"), "target_name": _name(y, "y")}
+        names = {"feature_name": column_name(X, "x"), "target_name": column_name(y, "y")}
         display = cls(features.ravel(), targets.ravel(), x_line, y_line, **names)
         return display.plot(ax, scatter_kwargs=scatter_kwargs, line_kwargs=line_kwargs)
 
@@ -283,11 +282,11 @@ class FitDisplay:
             If matplotlib is not installed.
         """
         matplotlib = import_matplotlib("FitDisplay.plot")
-        ax = _new_axes(matplotlib) if ax is None else ax
+        ax = new_axes(matplotlib) if ax is None else ax
         dots = {"color": "tab:blue", "alpha": 0.6, "edgecolor": "none", "label": "data"}
         line = {"color": "red", "linewidth": 2, "label": "fit"}
-        dots = _merge(dots, scatter_kwargs, matplotlib.collections.PathCollection)
-        line = _merge(line, line_kwargs, matplotlib.lines.Line2D)
+        dots = merge(dots, scatter_kwargs, matplotlib.collections.PathCollection)
+        line = merge(line, line_kwargs, matplotlib.lines.Line2D)
         self.scatter_ = ax.scatter(self.x, self.y, **dots)
         (self.line_,) = ax.plot(self.x_line, self.y_line, **line)
         ax.set(xlabel=self.feature_name, ylabel=self.target_name)
@@ -295,48 +294,3 @@ class FitDisplay:
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self
-
-
-def import_matplotlib(caller: str) -> ModuleType:
-    """Import matplotlib, with pyplot, only when something is drawn.
-
-    Parameters
-    ----------
-    caller : str
-        What needs it, for the error.
-
-    Returns
-    -------
-    matplotlib : module
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed; the message tells how to install it.
-    """
-    try:
-        import matplotlib.pyplot  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(f'{caller} needs matplotlib: pip install "torchlinreg[plot]"') from error
-    return matplotlib
-
-
-def _new_axes(matplotlib: ModuleType) -> "Axes":
-    return matplotlib.pyplot.subplots(layout="constrained")[1]
-
-
-def _merge(style: dict[str, Any], wanted: dict[str, Any] | None, artist: type) -> dict[str, Any]:
-    """Put the user's style over the default one, short names (`lw`, `ec`) and long ones alike."""
-    wanted = import_matplotlib("a display").cbook.normalize_kwargs(wanted or {}, artist)
-    if "c" in wanted:  # scatter's colours by value, which it refuses beside a plain colour
-        style = {key: value for key, value in style.items() if key != "color"}
-    return style | wanted
-
-
-def _name(table: Any, default: str) -> str:
-    """Name of the one column of a DataFrame, or of a Series."""
-    if isinstance(table, pd.DataFrame):
-        return str(table.columns[0])
-    if isinstance(table, pd.Series) and table.name is not None:
-        return str(table.name)
-    return default
