@@ -12,9 +12,12 @@ import ctypes
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.reference import Size
 from benchmarks.timing import markdown_table
@@ -58,22 +61,35 @@ def row(name: str, dtype: str, size: Size) -> tuple[str, ...]:
 
 def measure_elsewhere(name: str, dtype: str, size: Size) -> int:
     """Return the bytes that a fit takes beyond X, measured in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.memory", name, dtype, str(size.n_rows), str(size.n_features)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
-    return int(done.stdout)
+    return numbers_from("benchmarks.memory", name, dtype, size.n_rows, size.n_features)[0]
 
 
 def measure(name: str, dtype: str, size: Size) -> int:
     """Return the bytes that a fit takes beyond X in this process."""
-    fit = CONTENDERS[name]
+    return beyond_table(CONTENDERS[name], size, dtype)
+
+
+def numbers_from(module: str, *arguments: object) -> list[int]:
+    """Run a module with these arguments in a fresh process, and return the whole numbers that it prints."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    return [int(number) for number in done.stdout.split()]
+
+
+def beyond_table(fit: Callable[[np.ndarray, np.ndarray], object], size: Size, dtype: str) -> int:
+    """Return the bytes that a fit to such a table takes beyond it, after fits to smaller ones of its kind."""
     for n_rows in (TINY_ROWS, size.n_rows // WARM_UP_SHARE):
         fit(*replace(size, n_rows=n_rows).make(dtype))
-    X, y = size.make(dtype)
+    return beyond(partial(fit, *size.make(dtype)))
+
+
+def beyond(run: Callable[[], object]) -> int:
+    """Return the bytes that this process takes at the peak of a run, beyond those that it holds before."""
     give_back()
     # Not getrusage's ru_maxrss: a process begins with that of the one which started it
     (PROCESS / "clear_refs").write_text("5")  # forget the highest so far
     before = resident("VmRSS")
-    fit(X, y)
+    run()
     return resident("VmHWM") - before
 
 

@@ -9,16 +9,15 @@ there before X was made: X counts.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 from scipy import sparse
 from sklearn.linear_model import SGDRegressor
 
-from benchmarks.memory import PROCESS, give_back, resident
+from benchmarks.memory import PROCESS, beyond, numbers_from
 from benchmarks.timing import Timings, alternate, markdown_table
 from torchlinreg import TorchLinearRegressor
 
@@ -100,9 +99,7 @@ def epoch_table(timings: dict[tuple[str, str], Timings]) -> str:
 
 def measure_elsewhere(kind: str, dtype: str, n_rows: int, n_features: int) -> tuple[int, int]:
     """Return the bytes of X, and those of a fit with X, measured in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.sparse", kind, dtype, str(n_rows), str(n_features)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
-    of_X, in_all = map(int, done.stdout.split())
+    of_X, in_all = numbers_from("benchmarks.sparse", kind, dtype, n_rows, n_features)
     return of_X, in_all
 
 
@@ -111,11 +108,7 @@ def measure(kind: str, dtype: str, n_rows: int, n_features: int) -> tuple[int, i
     fit = CONTENDERS[LARGE]
     fit(*make(kind, dtype, max(100, n_rows // 100), n_features))  # libraries and thread pools have what they keep
     X, y = make(kind, dtype, n_rows, n_features)
-    give_back()
-    (PROCESS / "clear_refs").write_text("5")  # forget the highest so far
-    before = resident("VmRSS")
-    fit(X, y)
-    return nbytes(X), nbytes(X) + resident("VmHWM") - before
+    return nbytes(X), nbytes(X) + beyond(partial(fit, X, y))
 
 
 def memory_table(measured: dict[tuple[str, str], tuple[int, int]]) -> str:

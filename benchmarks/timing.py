@@ -19,8 +19,8 @@ class Timings:
     Parameters
     ----------
     seconds : mapping of str to sequence of float
-        Wall-clock seconds; entry ``i`` of every list comes from round ``i``, unless the list has a single entry:
-        that contender was too slow for more than one run.
+        Wall-clock seconds; entry ``i`` of every list comes from round ``i``, unless the list is shorter than
+        others: that contender was too slow for as many runs.
     """
 
     seconds: Mapping[str, Sequence[float]]
@@ -37,7 +37,7 @@ class Timings:
         """How many times longer `slow` takes than `fast`: the median of each round's own ratio.
 
         Both runs of a round see the same state of the machine, so a busy spell moves single ratios and not
-        their median, where it could move one of two separate medians. Those it is, where one of the two ran once only.
+        their median, where it could move one of two separate medians. Those it is, where one of the two ran less often.
         """
         if self.n_runs(slow) != self.n_runs(fast):
             return self.median(slow) / self.median(fast)
@@ -51,6 +51,7 @@ def alternate(
     rounds: int = 7,
     warm_up: int = 1,
     patience: Mapping[str, float] | None = None,
+    runs_if_slow: int = 1,
 ) -> Timings:
     """Run every contender once a round, in turn, and time each run.
 
@@ -63,7 +64,9 @@ def alternate(
     warm_up : int, default=1
         Runs of each contender beforehand that do not count: imports, caches, thread pools.
     patience : mapping of str to float, optional
-        Seconds by name. A contender whose warm-up takes longer is not run again, and that one run counts.
+        Seconds by name. A contender whose warm-up takes longer is slow, and that run counts.
+    runs_if_slow : int, default=1
+        Timed runs of a slow contender, that one included.
 
     Returns
     -------
@@ -80,25 +83,30 @@ def alternate(
     gc.collect()
     gc.freeze()  # else clearing up before each run would search all that was ever imported
     try:
-        return Timings(_rounds(contenders, rounds, warm_up, patience or {}))
+        return Timings(_rounds(contenders, rounds, warm_up, patience or {}, runs_if_slow))
     finally:
         gc.unfreeze()
 
 
 def _rounds(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int, patience: Mapping[str, float]
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int,
+    patience: Mapping[str, float],
+    runs_if_slow: int,
 ) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    runs = dict.fromkeys(contenders, rounds)
     for name, run in contenders.items():
         for _ in range(warm_up):
             took = _time(run)
             if took > patience.get(name, math.inf):
-                seconds[name] = [took]
+                seconds[name], runs[name] = [took], runs_if_slow
                 break
-    quick = [name for name in contenders if not seconds[name]]
     for _ in range(rounds):
-        for name in quick:
-            seconds[name].append(_time(contenders[name]))
+        for name in contenders:
+            if len(seconds[name]) < runs[name]:
+                seconds[name].append(_time(contenders[name]))
     return seconds
 
 

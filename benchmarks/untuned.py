@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -70,6 +71,7 @@ NUMBERS_TO_LEARN_FROM = 1_000_000_000  # of SGDRegressor, in all its epochs
 
 Predict = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray], Predict]
+Outcome = TypeVar("Outcome")
 
 
 def fit_ours(X: np.ndarray, y: np.ndarray) -> Predict:
@@ -177,10 +179,10 @@ def smallest_alpha(X: np.ndarray) -> float:
         alpha *= 10
 
 
-def quietly(fit: Fit) -> Fit:
+def quietly(fit: Callable[[np.ndarray, np.ndarray], Outcome]) -> Callable[[np.ndarray, np.ndarray], Outcome]:
     """Keep a peer's warnings, that it did not converge for one, out of the report: its error says it all."""
 
-    def fit_quietly(X: np.ndarray, y: np.ndarray) -> Predict:
+    def fit_quietly(X: np.ndarray, y: np.ndarray) -> Outcome:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return fit(X, y)
@@ -319,13 +321,13 @@ def _at_least(result: Result, peer: str, target: float, *, error: float, allowed
         f"≥ {target}",
         f"{error:.1e}",
         f"{allowed:.1e}",
-        _yes(met),
+        yes(met),
     )
 
 
 def _at_most(result: Result, peer: str, target: float) -> tuple[str, ...]:
     ratio = result.ratio(OURS, peer)
-    return (f"ours / {peer}", result.title, format_ratio(ratio), f"≤ {target}", "", "", _yes(ratio <= target))
+    return (f"ours / {peer}", result.title, format_ratio(ratio), f"≤ {target}", "", "", yes(ratio <= target))
 
 
 def _everywhere(results: Iterable[Result], peer: str) -> tuple[str, ...]:
@@ -334,8 +336,9 @@ def _everywhere(results: Iterable[Result], peer: str) -> tuple[str, ...]:
     ratio = closest.ratio(peer, OURS)
     share = max(result.errors[OURS].rms / result.errors[peer].rms for result in results)
     met = ratio >= 1 and share <= 1
-    return (f"{peer} / ours", closest.title, format_ratio(ratio), "≥ 1", f"{share:.1e} of its", "all of it", _yes(met))
+    return (f"{peer} / ours", closest.title, format_ratio(ratio), "≥ 1", f"{share:.1e} of its", "all of it", yes(met))
 
 
-def _yes(met: bool) -> str:
+def yes(met: bool) -> str:
+    """Write whether a target was met."""
     return "yes" if met else "**no**"

@@ -2,16 +2,17 @@
 
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hard_cases import CASES, least_squares
 from sklearn.linear_model import Ridge
 
-from benchmarks import memory, passes, sparse, textbook, untuned
+from benchmarks import grid, memory, passes, sparse, textbook, untuned
 from benchmarks.__main__ import BENCHMARKS, machine
 from benchmarks.reference import KINDS, Error, Judge, LeastSquares, Size
-from benchmarks.timing import Timings, alternate
+from benchmarks.timing import FEWEST_ROUNDS, Timings, alternate
 
 SMALL = Size(300, 12)
 
@@ -92,6 +93,14 @@ def test_a_contender_out_of_patience_runs_once():
     assert (timings.n_runs("patient"), timings.n_runs("slow")) == (5, 1)
 
 
+def test_a_slow_contender_may_run_a_few_times():
+    runs = []
+    contenders = {name: lambda name=name: runs.append(name) for name in ("patient", "slow")}
+    timings = alternate(contenders, rounds=5, patience={"slow": -1.0}, runs_if_slow=3)
+    assert runs == ["patient", "slow"] * 3 + ["patient"] * 3
+    assert (timings.n_runs("patient"), timings.n_runs("slow")) == (5, 3)
+
+
 def test_ratios_of_rounds_and_of_medians():
     timings = Timings({"one": [1, 2, 9], "two": [1, 4, 27], "slow": [6]})
     assert timings.ratio("two", "one") == 2
@@ -99,7 +108,8 @@ def test_ratios_of_rounds_and_of_medians():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_everybody_who_is_compared_fits_a_table(kind, dtype):
+def test_everybody_who_is_compared_fits_a_table(kind, dtype, monkeypatch):
+    monkeypatch.setattr(untuned, "ROUNDS_IF_SMALL", FEWEST_ROUNDS)
     result = untuned.measure(Size(300, 12, kind), dtype, quick=True)
     header, *rows = cells(untuned.result_table(result))
     assert len(header) == 7
@@ -179,7 +189,9 @@ def test_growth_table():
 
 
 @pytest.mark.parametrize("name", memory.CONTENDERS)
-def test_memory_of_a_fit_is_measured_in_a_process_of_its_own(name):
+def test_memory_of_a_fit_is_measured_in_a_process_of_its_own(name, monkeypatch):
+    if name != untuned.OURS:  # one process shows that they can be started, which takes seconds
+        monkeypatch.setattr(memory, "measure_elsewhere", memory.measure)
     if sys.platform == "linux":
         row = memory.row(name, "float32", Size(3000, 10, "correlated"))
         assert len(row) == 7
@@ -199,7 +211,13 @@ def test_sparse_tables(kind, dtype):
     assert np.diff(X.indptr).mean() == pytest.approx(sparse.PER_ROW, rel=0.1)
 
 
-def test_sparse_benchmark_runs():
+def test_sparse_benchmark_runs(monkeypatch):
+    elsewhere = sparse.measure_elsewhere
+
+    def elsewhere_once(kind, dtype, *shape):
+        return (elsewhere if (kind, dtype) == ("ragged", "float32") else sparse.measure)(kind, dtype, *shape)
+
+    monkeypatch.setattr(sparse, "measure_elsewhere", elsewhere_once)
     text = sparse.report(quick=True)
     header, *rows = cells(text.partition("### Memory")[0])
     assert len(header) == 6
@@ -208,7 +226,70 @@ def test_sparse_benchmark_runs():
         assert len(cells(text.partition("### Memory")[2])) == 5
 
 
+def test_everybody_who_is_compared_searches_the_same_grid():
+    header, *rows = cells(grid.l2_table(SMALL, 4, patience=0.0))
+    assert len(header) == 7
+    assert [row[0] for row in rows] == [*grid.l2_contenders(np.ones(4))]
+    assert [row[4] for row in rows] == ["", "≥ 20", "≥ 10", "≥ 1", "≥ 1"]
+    assert float(rows[0][6]) < 1e-8
+    assert float(rows[1][6]) < 1e-5
+    assert float(rows[2][6]) < 1e-2
+    header, *rows = cells(grid.elastic_table(SMALL, 8, patience=0.0))
+    assert [row[0] for row in rows] == [*grid.elastic_contenders(np.ones(8))]
+    assert [row[4] for row in rows] == ["", "≥ 0.33", "≥ 10"]
+    assert float(rows[0][6]) < 1e-6
+    assert float(rows[1][6]) < 1e-2
+
+
+def test_part_of_a_grid_counts_by_its_share():
+    alphas = np.geomspace(1, 1e-3, 16)
+    assert grid.elastic_contenders(alphas)[grid.ELASTIC_SEARCH].share == 2 / 16 / 5
+    contenders = {grid.OURS: grid.Contender(lambda X, y: None), "some": grid.Contender(lambda X, y: y, 10, 1e-9)}
+    rows = cells(grid.search_table(contenders, np.ones(1), -np.ones(1), np.ones(1), patience=60.0))[1:]
+    assert rows[0][4:] == ["", "", ""]
+    assert rows[1][4:] == ["≥ 10", "yes", "0.0e+00"]
+
+
+def test_grid_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(grid, "measure_elsewhere", lambda name, n_models, size: n_models)
+    tables = grid.report(quick=True).split("### ")[1:]
+    assert [table.partition("\n")[0] for table in tables] == [
+        "L2, 500×10, correlated",
+        "Elastic net, 500×10, correlated",
+        "Bootstrap, 500×10",
+        "Memory of many models",
+    ]
+    if sys.platform == "linux":
+        assert [len(cells(table)) for table in tables] == [6, 4, 3, 7]
+
+
+def test_bootstrap_table():
+    header, *rows = cells(grid.bootstrap_table(SMALL, 10))
+    assert header == ["", "time", "times one fit", "target", "met"]
+    assert rows[1][3] == "< 30"
+
+
+@pytest.mark.parametrize("name", grid.CASES)
+def test_memory_of_many_models_is_measured_in_a_process_of_its_own(name):
+    if sys.platform == "linux":
+        case = replace(grid.CASES[name], size=SMALL, n_models=(4,))
+        (row,) = grid.memory_rows(name, case)
+        assert row[1:3] == ("4", "0")
+        assert float(row[3]) >= 0
+    else:
+        assert "Not measured" in grid.memory_table({name: grid.CASES[name]})
+
+
+def test_memory_of_many_models_is_told_by_model(monkeypatch):
+    monkeypatch.setattr(grid, "measure_elsewhere", lambda name, n_models, size: 1_000_000 + 5000 * n_models)
+    case = grid.Case(Size(100_000, 20), "float32", (100, 1000), grid.resample)
+    assert [row[1:] for row in grid.memory_rows("bootstrap", case)] == [
+        ("100", "8", "2", "", "40"),
+        ("1000", "8", "6", "5.0", "400"),
+    ]
+
+
 def test_every_benchmark_is_on_the_command_line():
-    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "sparse", "memory"]
-    assert all(module.__doc__.partition("\n")[2] for module in (textbook, untuned, passes, sparse, memory))
+    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "sparse", "grid", "memory"]
+    assert all(module.__doc__.partition("\n")[2] for module in (textbook, untuned, passes, sparse, grid, memory))
     assert "scikit-learn" in machine()
