@@ -314,7 +314,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
                 columns = grid.fit(train)
                 found.append(scores(test, grid.rows.take(test), columns.theta))
             near = near + columns.theta / len(folds)
-            self.converged_ &= columns.converged
+            self.converged_ &= columns.n_unfinished == 0
             if self.verbose:
                 print(f"Fold {number}/{len(folds)}, best score {np.nanmax(found[-1][0], initial=-np.inf):.6g}")
         self.cv_results_ = results_table(candidates, np.array([score for score, _ in found]).T)
@@ -331,7 +331,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         with tasks.task("refit"):
             columns = grid.fit(None, near[..., models], models)
         self.path_alphas_ = candidates.column("alpha")[path]
-        self.converged_ &= columns.converged
+        self.converged_ &= columns.n_unfinished == 0
         self.n_iter_, self.optimality_gap_ = columns.n_epochs, columns.optimality_gap
         return columns.theta, int((path == self.best_index_).argmax())
 

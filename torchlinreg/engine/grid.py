@@ -34,8 +34,8 @@ class Columns:
     ----------
     theta : torch.Tensor of shape (n_features + fit_intercept, n_targets, n_models)
         In the units of the data; NaN for models that diverged.
-    converged : bool
-        Whether all have.
+    n_unfinished : int
+        How many, of any target, did not meet the criterion of their training.
     n_epochs : int
         Of those that took longest.
     optimality_gap : float or None
@@ -43,7 +43,7 @@ class Columns:
     """
 
     theta: torch.Tensor
-    converged: bool = True
+    n_unfinished: int = 0
     n_epochs: int = 0
     optimality_gap: float | None = None
 
@@ -58,7 +58,7 @@ class Columns:
         if fit.interrupted:
             raise KeyboardInterrupt
         self.theta[:, *place] = fit.theta.to(self.theta)
-        self.converged &= fit.converged
+        self.n_unfinished += fit.n_unfinished
         self.n_epochs = max(self.n_epochs, len(fit.loss_curve))
         if fit.optimality_gap is not None:
             self.optimality_gap = max(self.optimality_gap or 0.0, fit.optimality_gap)

@@ -7,8 +7,8 @@ import torch
 
 from torchlinreg.engine.penalties import shrink
 
-ACTIVE_SET_ROUNDS = 5
-APPROACHES = (0, 50, 200, 800)  # proximal steps taken before the guesses begin, and begin again
+ACTIVE_SET_ROUNDS = 6
+APPROACHES = (0, 100, 300, 400, 800)  # proximal steps taken before the guesses begin, and begin again
 MANY_DIRECTIONS = 256  # from which on a first guess without any step would name far too many
 SIGN_ROUNDS = 10  # times the number of directions
 POWER_ITERATIONS = 30

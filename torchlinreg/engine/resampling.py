@@ -6,14 +6,14 @@ features, and one product with all counts makes these for every resample.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.conditioning import Conditioning, condition
-from torchlinreg.engine.fitting import Fit, Settings, no_graph
-from torchlinreg.engine.grid import CURVATURE_ELEMENTS, go_alone
+from torchlinreg.engine.fitting import Settings, no_graph
+from torchlinreg.engine.grid import CURVATURE_ELEMENTS, Columns, go_alone
 from torchlinreg.engine.moments import weighted_products
 from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.textbook import fit_textbook
@@ -27,36 +27,7 @@ ROWS_PER_DIRECTION = 64  # with so many resamples are much alike, and single pre
 DOUBTFUL = {torch.float32: 1e-2, torch.float64: 2e-13}  # curvature, where it is one for the table, to be doubted
 
 
-@dataclass
-class Resampled:
-    """What the models of the resamples have learnt.
-
-    Attributes
-    ----------
-    theta : torch.Tensor of shape (n_features + fit_intercept, n_targets, n_resamples)
-        In the units of the data, on the host.
-    n_unfinished : int
-        Models, of any target, that did not meet the criterion of their training.
-    """
-
-    theta: torch.Tensor
-    n_unfinished: int = 0
-
-    def enter(self, fit: Fit, *place) -> None:
-        """Take the outcome of a fit, for these targets and resamples, into account.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If it was interrupted.
-        """
-        if fit.interrupted:
-            raise KeyboardInterrupt
-        self.theta[:, *place] = fit.theta.to(self.theta)
-        self.n_unfinished += fit.n_unfinished
-
-
-def resample(rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: int, seed: int) -> Resampled:
+def resample(rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: int, seed: int) -> Columns:
     """Fit a model to each of many resamples.
 
     Where a resample has no row left that would tell what a weight should be, it is such that predictions for the rows
@@ -80,7 +51,7 @@ def resample(rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: i
     ValueError
         If no row of a resample has any weight.
     """
-    found = Resampled(theta[..., None].repeat(1, 1, n_resamples))
+    found = Columns(theta[..., None].repeat(1, 1, n_resamples))
     untuned, few = isinstance(settings.learning_rate, str), rows.X.shape[1] <= FEW_FEATURES
     solve = _solve_by_products if untuned and few and _is_round(settings) else _train
     solve(rows, settings, theta, draw(len(rows), n_resamples, seed), found)
@@ -112,7 +83,7 @@ def draw(n_rows: int, n_resamples: int, seed: int) -> Iterator[tuple[slice, torc
         yield slice(start, start + len(counts)), counts
 
 
-def _train(rows: Rows, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Resampled) -> None:
+def _train(rows: Rows, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns) -> None:
     """Train the models of each group together, as columns with weights of their own."""
     untuned, n_targets = isinstance(settings.learning_rate, str), rows.y.shape[1]
     # Steps in variables of its own are what each model would take by the textbook
@@ -162,7 +133,7 @@ def _refuse_zero(weight: torch.Tensor) -> torch.Tensor:
     return weight
 
 
-def _solve_by_products(rows: Rows, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Resampled) -> None:
+def _solve_by_products(rows: Rows, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns) -> None:
     """Solve for the change from theta, in variables in which the loss of the table is round."""
     with no_graph(settings, by_hand=True):
         table = condition(rows, "whiten", settings.dtype, fit_intercept=settings.fit_intercept, seed=settings.seed)

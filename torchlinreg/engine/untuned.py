@@ -122,7 +122,7 @@ class _Untuned:
             self.n_steps,
             self.curve,
             converged=refined.excess <= enough,
-            n_unfinished=int((refined.excesses > enough).sum()),
+            n_unfinished=int((~(refined.excesses <= enough)).sum()),
             optimality_gap=refined.excess,
             needs_double=self._needs_double(table, theta),
             plan=self.plan,
