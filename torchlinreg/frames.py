@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
 FLOATS = [np.float64, np.float32]
@@ -122,3 +123,11 @@ def _troubles(column) -> Iterator[str]:
         yield "Missing values"
     if np.isinf(numbers).any():
         yield "Infinite values"
+
+
+def names_after(steps: Pipeline) -> Iterable[str] | None:
+    """Return the names that the steps of a pipeline give their features; None if one of them has no opinion."""
+    try:
+        return steps.get_feature_names_out()
+    except (AttributeError, ValueError):
+        return None

@@ -19,6 +19,7 @@ from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.descent import DivergedError
 from torchlinreg.engine.fitting import Settings
 from torchlinreg.engine.resampling import resample
+from torchlinreg.frames import names_after
 from torchlinreg.grid import TorchLinearRegressorCV
 from torchlinreg.refusals import OVERFLOW
 from torchlinreg.regressor import TorchLinearRegressor
@@ -151,7 +152,7 @@ def _prepare(estimator, X, y, sample_weight) -> tuple[TorchLinearRegressor, obje
     if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
         before = clone(estimator[:-1])
         X = before.fit_transform(X, y)
-        names = _names_after(before)
+        names = names_after(before)
     model = clone(last)
     if isinstance(model, TorchLinearRegressorCV):
         model = model.fit(X, y, sample_weight)._chosen()
@@ -161,14 +162,6 @@ def _prepare(estimator, X, y, sample_weight) -> tuple[TorchLinearRegressor, obje
             "with early_stopping=False, and with the n_iter_ of a fit as max_iter."
         )
     return model, X, names
-
-
-def _names_after(steps: Pipeline) -> Iterable | None:
-    """Return the names that the steps give their features, if each of them has an opinion."""
-    try:
-        return steps.get_feature_names_out()
-    except (AttributeError, ValueError):
-        return None
 
 
 def _feature_names(model: TorchLinearRegressor, names: Iterable | None) -> list[str]:

@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from torchlinreg.displays.drawing import PANELS_IN_A_ROW, import_matplotlib, labels, last_step, merge, panels, titles
+from torchlinreg.frames import names_after
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,10 +212,7 @@ def _feature_names(estimator: Any) -> Iterable[str] | None:
     """Return the names of the columns that the last step was fitted on, where anything knows them."""
     names = getattr(last_step(estimator), "feature_names_in_", None)
     if names is None and isinstance(estimator, Pipeline) and len(estimator) > 1:
-        try:
-            return estimator[:-1].get_feature_names_out()
-        except (AttributeError, ValueError):  # a transformer that cannot name its columns
-            return None
+        return names_after(estimator[:-1])
     return names
 
 

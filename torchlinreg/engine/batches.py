@@ -15,6 +15,7 @@ from torchlinreg.engine.sparse import SparseTable, Transposed
 
 BLOCK_ELEMENTS = 2**21  # features held in a block at once: 8 MB of float32
 SPARSE_ROOM = 4  # times that of a number, for one that is gathered with its column, and for finding both
+NO_WEIGHT = "sample_weight is zero for all rows of a part of the table; give other weights or parts."
 SMALL_ELEMENTS = 2**18  # a table no larger than this may be copied freely
 
 
@@ -79,7 +80,7 @@ class Rows:
             return rows
         mean = rows.weight.mean(0)
         if not mean.all():
-            raise ValueError("sample_weight is zero for all rows of a part of the table; give other weights or parts.")
+            raise ValueError(NO_WEIGHT)
         return replace(rows, weight=rows.weight / mean)
 
     def only(self, models: torch.Tensor) -> "Rows":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.batches import NO_WEIGHT, Rows
 from torchlinreg.engine.conditioning import WHITEN_FEATURES
 from torchlinreg.engine.descent import DivergedError
 from torchlinreg.engine.fitting import Fit, Settings
@@ -128,10 +128,8 @@ class Grid:
     def _summarise(self, parts: Sequence[torch.Tensor]) -> list[tuple[int, Summary]] | None:
         """Summarise blocks of rows that are always together, and name one row of each; None if there are no few."""
         # Rows in the same parts have the same key, a sum of random numbers for these
-        key, generator = (
-            torch.zeros(len(self.rows), dtype=torch.int64, device="cpu"),
-            torch.Generator("cpu").manual_seed(0),
-        )
+        key = torch.zeros(len(self.rows), dtype=torch.int64, device="cpu")
+        generator = torch.Generator("cpu").manual_seed(0)
         for part in parts:
             times = part.bincount(minlength=len(key))
             if times.max() > 1:
@@ -158,7 +156,7 @@ class Grid:
         chosen = inside[[first for first, _ in self._blocks]].tolist()
         summary = Summary.of_all([block for (_, block), here in zip(self._blocks, chosen, strict=True) if here])
         if summary.weight == 0:
-            raise ValueError("sample_weight is zero for all rows of a part of the table; give other weights or parts.")
+            raise ValueError(NO_WEIGHT)
         return summary
 
 
