@@ -2,17 +2,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_linnerud
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge, SGDRegressor
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
+    FunctionTransformer,
     MaxAbsScaler,
     MinMaxScaler,
+    OneHotEncoder,
     PolynomialFeatures,
     RobustScaler,
     StandardScaler,
@@ -182,6 +187,90 @@ def test_text_columns_are_named(dtype):
         compare(X, [1, 2, 3, 4])
     with pytest.raises(ValueError, match=r"not numeric: 'city'"):
         compare(X[["rooms"]], X["city"])
+
+
+@pytest.fixture
+def houses():
+    """Texts, dates and gaps among the features, and a target that depends on them."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"rooms": rng.integers(1, 9, 80).astype(float), "city": ["Bern", "Basel"] * 40})
+    X["sold"] = pd.date_range("2020-01-01", periods=80)
+    y = 3 * X["rooms"] + 10 * (X["city"] == "Bern") + rng.normal(size=80)
+    X.loc[::9, "rooms"] = np.nan
+    return X, y
+
+
+def encoder():
+    days = FunctionTransformer(lambda X: X.apply(lambda column: (column - pd.Timestamp("2020-01-01")).dt.days))
+    return make_column_transformer(
+        (SimpleImputer(), ["rooms"]), (OneHotEncoder(drop="first"), ["city"]), (days, ["sold"])
+    )
+
+
+class Untouched(RegressorMixin, BaseEstimator):
+    """An estimator with preparations of its own, which sees to it that it gets the columns as they are."""
+
+    def __init__(self, dtypes):
+        self.dtypes = dtypes
+
+    def fit(self, X, y):
+        assert X.dtypes.equals(self.dtypes)
+        self.coef_ = np.ones(3)
+        self.mean_ = y.mean()
+        return self
+
+    def predict(self, X):
+        assert X.dtypes.equals(self.dtypes)
+        return np.full(len(X), self.mean_)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: GridSearchCV(model, {}, cv=3)])
+def test_pipelines_get_the_frame_as_it_is(houses, wrap):
+    X, y = houses
+    models = {
+        "line": make_pipeline(encoder(), LinearRegression()),
+        "scaled": make_pipeline(encoder(), StandardScaler(), LinearRegression()),
+        "ridge": make_pipeline(encoder(), Ridge(alpha=10.0)),
+        "torch": make_pipeline(encoder(), StandardScaler(), TorchLinearRegressor(random_state=0)),
+        "own": Untouched(X.dtypes),
+    }
+    models = {name: model if name == "own" else wrap(model) for name, model in models.items()}
+    table = compare(X, y, models)
+    assert list(table.columns) == COLUMNS
+    assert list(table.index) == list(models)
+    assert (table["R2 test"].drop("own") > 0.5).all()
+    X_train, _, y_train, _ = train_test_split(X, y, random_state=0)
+    numbers = encoder().fit_transform(X_train)
+    line, ridge = LinearRegression().fit(numbers, y_train), Ridge(alpha=10.0).fit(numbers, y_train)
+    assert (table.loc[["line", "scaled", "torch"], DIFFERENCE] < 1e-8).all()
+    assert table.loc["ridge", DIFFERENCE] == pytest.approx(np.abs(ridge.coef_ - line.coef_).max())
+    assert np.isnan(table.loc["own", DIFFERENCE])
+
+
+def test_missing_values_reach_those_who_take_them(houses):
+    X, y = houses
+    models = [make_pipeline(SimpleImputer(), LinearRegression()), HistGradientBoostingRegressor(max_iter=3)]
+    for rooms in (X[["rooms"]], X[["rooms"]].to_numpy()):
+        table = compare(rooms, y, models, n_repeats=1)
+        assert table[DIFFERENCE].iloc[0] < 1e-12
+        assert np.isnan(table[DIFFERENCE].iloc[1])
+
+
+@pytest.mark.parametrize(
+    "plain", [LinearRegression(), TorchLinearRegressor(), make_pipeline(StandardScaler(), Ridge())]
+)
+def test_plain_estimators_name_the_columns_that_they_cannot_use(houses, plain):
+    models = {"good": make_pipeline(encoder(), Ridge()), "plain": plain}
+    pattern = r"plain cannot use X as it is.*not numeric: 'city', 'sold'; missing or infinite values: 'rooms'.*Pipeline"
+    with pytest.raises(ValueError, match=pattern):
+        compare(*houses, models)
+
+
+@pytest.mark.parametrize("column", [["1", "2"] * 40, pd.date_range("2020-01-01", periods=80)], ids=["digits", "dates"])
+def test_texts_and_dates_are_not_taken_for_numbers(houses, column):
+    X = pd.DataFrame({"odd": column})
+    with pytest.raises(ValueError, match=r"LinearRegression cannot use X as it is .*not numeric: 'odd'"):
+        compare(X, houses[1], [LinearRegression()])
 
 
 @pytest.mark.parametrize(

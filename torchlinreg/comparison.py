@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from pandas.api.types import is_numeric_dtype
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LinearRegression, Ridge, SGDRegressor
 from sklearn.metrics import r2_score
@@ -18,9 +18,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
-from sklearn.utils import check_scalar, check_X_y
+from sklearn.utils import check_array, check_consistent_length, check_scalar
 
 from torchlinreg.regressor import TorchLinearRegressor
+from torchlinreg.tables import unusable
 
 __all__ = ["compare", "default_estimators"]
 
@@ -46,7 +47,8 @@ def compare(
     Parameters
     ----------
     X : array-like or DataFrame of shape (n_samples, n_features)
-        Numbers, none of them missing.
+        Each estimator gets it as it is: a DataFrame with texts, dates or missing values is for pipelines that
+        encode them, and for other estimators that take them.
     y : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_targets)
         Target values.
     estimators : mapping of name to estimator, or iterable of estimators, default=None
@@ -69,7 +71,8 @@ def compare(
         - "max |coef - LinearRegression|": largest absolute difference between its coefficients and those
           of a LinearRegression fitted on the same training rows, in units of `y` per unit of `X`. The
           coefficients of a pipeline of scalers and a linear model are brought to those units first; NaN
-          for a model whose predictions are not linear in `X`, or that does not show its coefficients;
+          for a model whose predictions are not linear in `X`, or that does not show its coefficients.
+          Where `X` is not all numbers, the columns that a pipeline makes of it before any scaler stand for `X`;
         - "fit seconds", "predict seconds".
 
     Warns
@@ -79,8 +82,8 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        If a column is not numeric (it is named), a value is missing, too few rows are left on a side of
-        the split, or `estimators` holds none.
+        If an estimator cannot use columns of `X` (they are named), a target is not numeric or has missing
+        values, too few rows are left on a side of the split, or `estimators` holds none.
 
     Examples
     --------
@@ -94,22 +97,31 @@ def compare(
     """
     check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
     X, y = _check_data(X, y)
-    if estimators is None:
-        estimators = default_estimators(1 if y.ndim == 1 else y.shape[1], random_state=random_state)
-    else:
+    bad = _bad_columns(X)
+    if estimators is not None:
         estimators = _named(estimators)
+    elif bad:
+        raise ValueError(_advice("each of the default estimators takes numbers only", bad))
+    else:
+        estimators = default_estimators(1 if y.ndim == 1 else y.shape[1], random_state=random_state)
     split = train_test_split(X, y, test_size=test_size, random_state=random_state)
     if len(split[1]) < 2:
         raise ValueError(
             f"R2 needs at least two held-out rows, and test_size={test_size} of {len(X)} rows leaves one: "
             "raise test_size or bring more rows"
         )
-    X_train, _, y_train, _ = split
-    reference = np.atleast_2d(LinearRegression().fit(X_train, y_train).coef_)
+    # Of X as it is, unless only pipelines can tell what it is in numbers
+    reference = None if bad else _reference(split[0], split[2])
     rows = {}
     for name, model in estimators.items():
         with warnings.catch_warnings(record=True) as caught:
-            rows[name] = _measure(model, split, reference, n_repeats)
+            try:
+                rows[name] = _measure(model, split, reference, n_repeats)
+            except (TypeError, ValueError) as error:
+                if not bad:
+                    raise
+                reason = str(error).partition("\n")[0]
+                raise ValueError(_advice(f"{name} cannot use X as it is ({reason})", bad)) from error
         # Once for all repeats and targets, and with the name: most warnings do not tell who gives them.
         for category, text in dict.fromkeys((warning.category, str(warning.message)) for warning in caught):
             warnings.warn(f"{name}: {text}", category, stacklevel=2)
@@ -151,28 +163,36 @@ def default_estimators(
 
 
 def _check_data(X: Any, y: Any) -> tuple[np.ndarray | pd.DataFrame, np.ndarray]:
-    """Check that all is numeric and complete; keep a DataFrame `X`, for its names, and make `y` an array."""
-    for table in (X, y):
-        _refuse_text(table)
-    checked_X, y = check_X_y(X, y, multi_output=True, y_numeric=True, estimator="compare")
+    """Leave a DataFrame `X` as it is, make anything else an array, and check that `y` is numbers."""
+    targets = y.to_frame() if isinstance(y, pd.Series) else y
+    if isinstance(targets, pd.DataFrame) and (bad := _bad_columns(targets)):
+        raise ValueError(f"y holds what is no number: {bad}. Regressions predict numbers: drop or mend these rows")
+    if not isinstance(X, pd.DataFrame):
+        X = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+    y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+    check_consistent_length(X, y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y.ravel()
-    if y.dtype.kind != "f":
-        y = y.astype(np.float64)
-    return (X if isinstance(X, pd.DataFrame) else checked_X), y
+    return X, (y if y.dtype.kind == "f" else y.astype(np.float64))
 
 
-def _refuse_text(table: Any) -> None:
-    """Raise a ValueError that names the columns of a pandas object which hold no numbers."""
-    columns = table.to_frame() if isinstance(table, pd.Series) else table
-    if not isinstance(columns, pd.DataFrame):
-        return
-    text = [str(name) for name, dtype in columns.dtypes.items() if not is_numeric_dtype(dtype)]
-    if text:
-        raise ValueError(
-            f"not numeric: {', '.join(map(repr, text))}. compare() takes numbers only: drop these columns, "
-            "or encode them first, for example with pandas.get_dummies or sklearn.preprocessing.OneHotEncoder"
-        )
+def _bad_columns(X: np.ndarray | pd.DataFrame) -> str:
+    """Name the columns that linear models cannot use as they are; an empty text if there are none."""
+    found = unusable(pd.DataFrame(X))
+    not_numeric = [*found.get("text", ()), *found.get("dates", ())]
+    groups = {"not numeric": not_numeric, **{kind: found[kind] for kind in found if kind not in {"text", "dates"}}}
+    return "; ".join(f"{kind}: {', '.join(map(repr, names))}" for kind, names in groups.items() if names)
+
+
+def _advice(refusal: str, bad: str) -> str:
+    return (
+        f"{refusal}; {bad}. Drop these columns, or put before the estimator, in a Pipeline, "
+        "sklearn.preprocessing.OneHotEncoder for texts and sklearn.impute.SimpleImputer for NaN"
+    )
+
+
+def _reference(X: Any, y: np.ndarray) -> np.ndarray:
+    return np.atleast_2d(LinearRegression().fit(X, y).coef_)
 
 
 def _named(estimators: Mapping[str, BaseEstimator] | Iterable[BaseEstimator]) -> dict[str, BaseEstimator]:
@@ -206,8 +226,8 @@ def _timed(call: Any, *args: Any) -> tuple[Any, float]:
     return result, perf_counter() - start
 
 
-def _measure(estimator: BaseEstimator, split: list, reference: np.ndarray, n_repeats: int) -> list[float]:
-    """Fill one row of the table."""
+def _measure(estimator: BaseEstimator, split: list, reference: np.ndarray | None, n_repeats: int) -> list[float]:
+    """Fill one row of the table; without a reference, one is fitted on what the estimator makes of `X`."""
     X_train, X_test, y_train, y_test = split
     fit_seconds, predict_seconds = [], []
     for _ in range(n_repeats):
@@ -216,8 +236,15 @@ def _measure(estimator: BaseEstimator, split: list, reference: np.ndarray, n_rep
         test_prediction, seconds = _timed(model.predict, X_test)
         predict_seconds.append(seconds)
     train_prediction = np.asarray(model.predict(X_train))
+    rows = X_train
+    if reference is None:
+        model, rows = _after_preparation(model, X_train)
     coef = _coefficients(model)
-    if coef is not None and _explains(coef, X_train, train_prediction):
+    if coef is not None and _explains(coef, rows, train_prediction):
+        if reference is None:
+            if rows is X_train:
+                raise ValueError("it would take texts or dates for numbers")
+            reference = _reference(rows, y_train)
         difference = float(np.abs(coef - reference).max())
     else:
         difference = np.nan
@@ -228,6 +255,16 @@ def _measure(estimator: BaseEstimator, split: list, reference: np.ndarray, n_rep
         median(fit_seconds),
         median(predict_seconds),
     ]
+
+
+def _after_preparation(model: Any, X: Any) -> tuple[Any, Any]:
+    """Split off the steps of a pipeline up to the last that is no scaler; give the others and what they get."""
+    model = getattr(model, "best_estimator_", model)
+    if not isinstance(model, Pipeline):
+        return model, X
+    others = [number for number, (_, step) in enumerate(model.steps[:-1], 1) if _scale_factor(step) is None]
+    count = max(others, default=0)
+    return (model[count:], model[:count].transform(X)) if count else (model, X)
 
 
 def _coefficients(model: Any) -> np.ndarray | None:
@@ -265,8 +302,11 @@ def _explains(coef: np.ndarray, X: Any, prediction: np.ndarray) -> bool:
     The tolerance, a hundredth of the predictions' spread, is wide enough for float32 and far too narrow for
     any other link.
     """
-    X = np.asarray(X, dtype=np.float64)
-    prediction = prediction.reshape(len(X), -1)
+    try:
+        X = X if issparse(X) else np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):  # texts that only the model knows how to read
+        return False
+    prediction = prediction.reshape(X.shape[0], -1)
     if coef.shape != (prediction.shape[1], X.shape[1]):
         return False
     remainder = prediction - X @ coef.T
