@@ -33,6 +33,9 @@ def houses(tmp_path, monkeypatch):
     table.drop(columns="city").assign(age=np.inf).to_csv("endless.csv", index=False)
     table.head(0).to_csv("heading.csv", index=False)
     table.drop(columns="city").head(2).to_csv("short.csv", index=False)
+    table[["rooms", "price"]].assign(price="NA").to_csv("void.csv", index=False)
+    table[["rooms", "price"]].assign(rooms=1).to_csv("same.csv", index=False)
+    (tmp_path / "colons.csv").write_text("rooms:age\n1:2\n", encoding="utf-8")
     (tmp_path / "nothing.csv").touch()
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 9)
     (tmp_path / "noise.parquet").write_bytes(bytes(range(256)) * 9)
@@ -55,13 +58,13 @@ def ok(capsys):
 
 @pytest.fixture
 def refused(capsys):
-    """Run the command, see that it fails with one line, and give the line."""
+    """Run the command, see that it fails with one line, or as many as said, and give them."""
 
-    def run(*argv):
+    def run(*argv, lines=1):
         assert main(argv) == 2
         error = capsys.readouterr().err
         assert error.startswith("torchlinreg: error: ")
-        assert error.count("\n") == 1
+        assert error.count("\n") == lines
         return error
 
     return run
@@ -76,6 +79,10 @@ def without(monkeypatch, package):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", guarded)
+
+
+def scores(printed):
+    return [line.split()[-5:-2] for line in printed.splitlines() if line.startswith(tuple(ROWS))]
 
 
 @pytest.mark.parametrize("argv", [["compare"], ["compare", "diabetes"]])
@@ -147,6 +154,34 @@ def test_plot_has_a_panel_for_each_target(houses, ok):
     assert (houses / "crops.svg").stat().st_size > 1000
 
 
+def test_plot_of_encoded_columns(houses, ok):
+    printed = ok("compare", "mixed.csv", "--target", "price", "--encode", "--plot", "picture.svg")
+    assert "one-hot: city (3 values)" in printed
+    assert "saved picture.svg" in printed
+
+
+def test_plot_shows_the_first_targets_of_many(houses, ok):
+    rng = np.random.default_rng(0)
+    pd.DataFrame(rng.normal(size=(60, 9)), columns=list("abcdefghi")).to_csv("many.csv", index=False)
+    targets = [argument for name in "abcdefgh" for argument in ("--target", name)]
+    printed = ok("compare", "many.csv", *targets, "--plot", "picture.png")
+    assert "saved picture.png, which shows the first 6 targets" in printed
+
+
+def test_encode_changes_nothing_where_all_are_numbers(houses, ok):
+    plain = ok("compare", "houses.csv", "--target", "price")
+    encoded = ok("compare", "houses.csv", "--target", "price", "--encode")
+    assert "numbers as they are: rooms, age, rent" in encoded
+    assert scores(plain) == scores(encoded)
+
+
+def test_rows_without_target_are_left_out(houses, ok):
+    table = pd.read_csv("houses.csv")
+    table.assign(price=table["price"].where(table.index > 4)).to_csv("some.csv", index=False)
+    printed = ok("compare", "some.csv", "--target", "price", "--encode")
+    assert "some.csv: 55 rows, 25% of them held out\n5 more without target, left out\n" in printed
+
+
 @SGD_NEEDS_MORE_ROWS
 @pytest.mark.parametrize(
     ("command", "says"),
@@ -159,6 +194,9 @@ def test_plot_has_a_panel_for_each_target(houses, ok):
         ("noise.parquet --target price", "cannot read noise.parquet as Parquet"),
         ("nothing.csv --target price", "nothing.csv is empty"),
         ("heading.csv --target price", "heading.csv holds no rows"),
+        ("colons.csv --target price", "colons.csv came out as one column, 'rooms:age': say what separates its columns"),
+        ("void.csv --target price --encode", "void.csv keeps no row to learn from"),
+        ("same.csv --target price --encode", "same.csv keeps no feature column to learn from"),
         ("short.csv --target price", "raise test_size or bring more rows"),
         ("houses.csv", "with --target COL; it has rooms, age, price, rent"),
         ("houses.csv --target prize", "no column 'prize' for --target: choose from rooms, age, price, rent"),
@@ -170,13 +208,6 @@ def test_plot_has_a_panel_for_each_target(houses, ok):
             "linnerud has no column 'weight' for --target: choose from Weight, Waist",
         ),
         ("diabetes --target bmi", "diabetes has no column 'bmi' for --target: choose from target"),
-        (
-            "mixed.csv --target price",
-            "column 'city' of mixed.csv is not numeric (str): leave it out with --drop",
-        ),
-        ("mixed.csv --target city", "column 'city' of mixed.csv is not numeric"),
-        ("gaps.csv --target price", "column 'age' of gaps.csv has 4 missing or infinite values: fill them"),
-        ("endless.csv --target price", "column 'age' of endless.csv has 60 missing or infinite values"),
         ("crops --plot picture", "end its name in .png"),
         ("crops --plot picture.csv", "end its name in .png"),
         ("crops --plot no/picture.png", "there is no folder no; make it first"),
@@ -187,6 +218,44 @@ def test_plot_has_a_panel_for_each_target(houses, ok):
 def test_what_the_user_can_mend_is_told_in_one_line(houses, refused, command, says):
     (houses / "taken.png").mkdir()
     assert says in refused("compare", *command.split())
+
+
+def test_all_columns_that_cannot_be_used_are_told_at_once(houses, refused):
+    table = pd.read_csv("mixed.csv")
+    table["owner"] = ["Ann", "Bo"] * 30
+    table["sold"] = [f"{day % 28 + 1}.3.2021" for day in range(60)]
+    table["age"] = table["age"].where(table.index > 3)
+    table["rent"] = np.inf
+    table.to_csv("bad.csv", index=False)
+    error = refused("compare", "bad.csv", "--target", "price", lines=5)
+    assert "bad.csv has columns that cannot be used as they are\n" in error
+    assert "  text: 'city' (3 different), 'owner' (2 different)\n" in error
+    assert "  dates: 'sold' (28 different)\n" in error
+    assert "  missing or infinite values: 'age' (4), 'rent' (60)\n" in error
+    assert "--encode, or leave columns out with --drop COL" in error
+
+
+@pytest.mark.parametrize("encode", [[], ["--encode"]])
+def test_a_target_of_text_is_refused(houses, refused, encode):
+    error = refused("compare", "mixed.csv", "--target", "city", *encode)
+    assert "target 'city' of mixed.csv is text or dates, such as 'Bern', and regressions predict numbers" in error
+    assert "for example rooms, age, price, rent" in error
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "says"),
+    [
+        ("--target", "prize", "did you mean 'price'?"),
+        ("--target", "PRICE", "did you mean 'price'?"),
+        ("--drop", "room", "did you mean 'rooms'?"),
+    ],
+)
+def test_near_misses_of_names(houses, refused, option, name, says):
+    assert says in refused("compare", "houses.csv", "--target", "price", option, name)
+
+
+def test_names_are_found_without_the_spaces_around_them(houses, ok):
+    assert "2 features: rooms, age" in ok("compare", "houses.csv", "--target", " price ", "--drop", "rent ")
 
 
 def test_without_matplotlib(houses, refused, monkeypatch):
@@ -204,10 +273,10 @@ def test_warnings_are_one_line_each(houses, capsys, monkeypatch):
         warnings.warn("careful,\n  this is slow", UserWarning, stacklevel=1)
         return pd.DataFrame({"a": range(9), "b": range(9)})
 
-    monkeypatch.setattr(pd, "read_csv", warn)
+    monkeypatch.setattr(pd, "read_parquet", warn)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        assert main(["compare", "any.csv", "--target", "b"]) == 0
+        assert main(["compare", "any.parquet", "--target", "b"]) == 0
     assert "torchlinreg: warning: careful, this is slow\n" in capsys.readouterr().err
 
 

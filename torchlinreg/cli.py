@@ -2,24 +2,28 @@
 
 import argparse
 import sys
+import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from sklearn.base import BaseEstimator
 from sklearn.datasets import load_diabetes, load_linnerud
-from sklearn.metrics import PredictionErrorDisplay
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
 
 from torchlinreg import __version__
 from torchlinreg.comparison import compare, default_estimators
 from torchlinreg.datasets import load_crop_yields
-from torchlinreg.displays import LossCurveDisplay
 from torchlinreg.displays.drawing import import_matplotlib
+from torchlinreg.encoding import Encoding, as_targets, encode, with_dates
+from torchlinreg.picture import MOST_TARGETS, draw
 from torchlinreg.regressor import TorchLinearRegressor
+from torchlinreg.tables import read_table, unusable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +36,12 @@ _BUILT_IN: dict[str, Callable[[], Any]] = {
     "linnerud": lambda: load_linnerud(as_frame=True),
     "crops": lambda: load_crop_yields(as_frame=True),
 }
-_PARQUET = {".parquet", ".pq"}
+_MOST_NAMES = 20
+_WIDTH = 80
 
 
 class _UsageError(Exception):
-    """What the user can mend, in one line that says how."""
+    """What the user can mend, in one line or a short list that says how."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0, or 2 after an error that the user can mend; it is told in one line on the standard error.
+        0, or 2 after an error that the user can mend; it is told on the standard error, in a line or a short list.
 
     Raises
     ------
@@ -114,10 +119,18 @@ def _add_compare(commands: Any) -> None:
         help="column to leave out; repeat it for several",
     )
     parser.add_argument(
+        "--encode",
+        action="store_true",
+        help="turn texts, dates and gaps into numbers, and say how; leave out rows without target",
+    )
+    parser.add_argument("--sep", metavar="SEP", help="what separates the columns of a CSV file (default: found out)")
+    parser.add_argument("--encoding", metavar="NAME", help="encoding of a CSV file (default: UTF-8)")
+    parser.add_argument("--decimal", choices=[".", ","], help="decimal mark of a CSV file (default: found out)")
+    parser.add_argument(
         "--plot",
         metavar="FILE",
         type=Path,
-        help="save predicted against actual values, and the loss curve (.png, .svg, .pdf)",
+        help="save predicted against actual values, residuals and the largest coefficients (.png, .svg, .pdf)",
     )
     parser.add_argument(
         "--test-size",
@@ -141,12 +154,24 @@ def _share(text: str) -> float:
 def _compare(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None:
         _check_plot(arguments.plot)
-    X, y = _load(arguments.data, arguments.target, arguments.drop)
+    X, y, decimal = _load(arguments)
+    rows, encoding = len(X), None
+    if arguments.encode:
+        X, y = X[y.notna().all(axis=1)], y.dropna()
+        encoding = encode(X, decimal)
+        X = encoding.table
+        if X.empty:
+            raise _UsageError(f"{arguments.data} keeps no {'row' if y.empty else 'feature column'} to learn from")
     seed, test_size = arguments.random_state, arguments.test_size
     model = TorchLinearRegressor(random_state=seed, device=arguments.device, backend=arguments.backend)
     estimators = default_estimators(y.shape[1], random_state=seed, torch_regressor=model)
     print(f"{arguments.data}: {len(X)} rows, {test_size:.0%} of them held out")
-    print(f"{_listed('feature', X.columns)}\n{_listed('target', y.columns)}\n", flush=True)
+    if rows > len(X):
+        print(f"{rows - len(X)} more without target, left out")
+    print(f"{_listed('feature', X.columns)}\n{_listed('target', y.columns)}")
+    if encoding is not None:
+        estimators = _encoded(estimators, encoding)
+    print(flush=True)
     try:
         table = compare(X, y, estimators, test_size=test_size, random_state=seed)
         print(
@@ -154,23 +179,33 @@ def _compare(arguments: argparse.Namespace) -> None:
             "seconds: median of three runs"
         )
         if arguments.plot is not None:
-            X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=test_size, random_state=seed)
-            _save(_figure(model.fit(X_train, y_train), X_test, y_test), arguments.plot)
-            print(f"\nsaved {arguments.plot}")
+            split = train_test_split(X, y, test_size=test_size, random_state=seed)
+            _save(draw(estimators["TorchLinearRegressor"], *split), arguments.plot)
+            first = f", which shows the first {MOST_TARGETS} targets" if y.shape[1] > MOST_TARGETS else ""
+            print(f"\nsaved {arguments.plot}{first}")
     except (ValueError, RuntimeError) as error:
         # What estimators refuse (too few rows, no such device) they refuse by these, with the reason.
         raise _UsageError(_one_line(error)) from error
 
 
-def _listed(kind: str, names: Sequence[str], most: int = 10) -> str:
-    names = [str(name) for name in names]
-    more = [] if len(names) <= most else [f"and {len(names) - most} more"]
-    return f"{len(names)} {kind}{'s'[: len(names) != 1]}: {', '.join(names[:most] + more)}"
+def _encoded(estimators: dict[str, BaseEstimator], encoding: Encoding) -> dict[str, BaseEstimator]:
+    """Put the transformer before each estimator, and say what it does."""
+    print("encoded as follows, by what is learnt from the training rows:")
+    for line in encoding.lines():
+        print(textwrap.fill(line, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False))
+    transformer = encoding.transformer()
+    if transformer is None:
+        return estimators
+    return {name: make_pipeline(transformer, model) for name, model in estimators.items()}
+
+
+def _listed(kind: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {kind}{'s'[: len(names) != 1]}: {_names(names, 10)}"
 
 
 def _printable(table: pd.DataFrame) -> str:
     """Lay the table out with headings of two lines, so that it fits on 80 columns."""
-    formats = ["{:.4f}".format, "{:.4f}".format, "{:.2e}".format, "{:.5f}".format, "{:.5f}".format]
+    formats = [_score, _score, "{:.2e}".format, "{:.5f}".format, "{:.5f}".format]
     headings = [tuple(name.rsplit(" ", 1)) for name in table.columns]
     cells = pd.DataFrame(
         {heading: table[name].map(shape) for heading, name, shape in zip(headings, table, formats, strict=True)}
@@ -178,71 +213,90 @@ def _printable(table: pd.DataFrame) -> str:
     return cells.rename_axis(None).to_string()
 
 
-def _load(data: str, targets: list[str] | None, drop: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the table, and give features and targets: numbers, at least a column of each, none missing."""
+def _score(R2: float) -> str:
+    return f"{R2:.4f}" if abs(R2) < 1000 else f"{R2:.1e}"
+
+
+def _load(arguments: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Read the table, and give features and targets, at least a column of each, and the decimal mark of its texts."""
+    data, drop, decimal = arguments.data, arguments.drop, "."
     if data in _BUILT_IN:
         bunch = _BUILT_IN[data]()
         frame, candidates = bunch.frame, list(bunch.frame.columns.drop(bunch.feature_names))
-        targets = targets or candidates
+        targets = _columns(data, arguments.target or candidates, candidates, "--target")
         drop = [*drop, *(name for name in candidates if name not in targets)]
     else:
-        frame = _read(data)
-        candidates = [str(name) for name in frame.columns]
-    frame.columns = frame.columns.map(str)
-    if frame.empty:
-        raise _UsageError(f"{data} holds no rows: give a table with a heading and at least a few rows")
-    if not targets:
-        raise _UsageError(f"name the column of {data} to predict with --target COL; it has {', '.join(candidates)}")
-    targets = list(dict.fromkeys(targets))
-    _check_names(data, targets, candidates, "--target")
-    _check_names(data, drop, list(frame.columns), "--drop")
+        frame, decimal = _read(arguments)
+        candidates = list(frame.columns)
+        if frame.empty:
+            raise _UsageError(f"{data} holds no rows: give a table with a heading and at least a few rows")
+        if not arguments.target:
+            raise _UsageError(f"name the column of {data} to predict with --target COL; it has {_names(candidates)}")
+        targets = _columns(data, arguments.target, candidates, "--target")
+    drop = _columns(data, drop, list(frame.columns), "--drop")
     X = frame.drop(columns=[*targets, *drop])
     y = frame[[name for name in targets if name not in drop]]
     if X.empty or y.empty:
         raise _UsageError(f"{data} keeps no {'feature' if X.empty else 'target'} column: drop fewer")
-    _check_numbers(data, pd.concat([X, y], axis=1))
-    return X, y
+    if arguments.encode:
+        y = as_targets(y, decimal)
+    _check_targets(data, y, frame)
+    if not arguments.encode:
+        _check_usable(data, with_dates(pd.concat([X, y], axis=1)))
+    return X, y, decimal
 
 
-def _check_names(data: str, names: list[str], known: list[str], option: str) -> None:
-    for name in names:
+def _columns(data: str, names: list[str], known: list[str], option: str) -> list[str]:
+    """Find each name among the columns, spaces around it aside, and once."""
+    found = dict.fromkeys(name if name in known else name.strip() for name in names)
+    for name in found:
         if name not in known:
-            raise _UsageError(f"{data} has no column {name!r} for {option}: choose from {', '.join(known)}")
+            by_lower_case = {each.lower(): each for each in reversed(known)}
+            near = [by_lower_case[each] for each in get_close_matches(name.lower(), by_lower_case)]
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise _UsageError(f"{data} has no column {name!r} for {option}: choose from {_names(known)}{hint}")
+    return list(found)
 
 
-def _check_numbers(data: str, frame: pd.DataFrame) -> None:
-    for name, column in frame.items():
+def _names(names: Iterable[str], most: int = _MOST_NAMES) -> str:
+    names = list(names)
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join(names[:most] + more)
+
+
+def _check_targets(data: str, y: pd.DataFrame, frame: pd.DataFrame) -> None:
+    for name, column in y.items():
         if not is_numeric_dtype(column):
+            others = [each for each, other in frame.items() if is_numeric_dtype(other) and each not in y]
+            example = next((f", such as {str(value)!r}," for value in column.dropna()), "")
             raise _UsageError(
-                f"column {name!r} of {data} is not numeric ({column.dtype}): leave it out with "
-                f"--drop {name!r}, or write it as numbers"
-            )
-        missing = int((~np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan))).sum())
-        if missing:
-            raise _UsageError(
-                f"column {name!r} of {data} has {missing} missing or infinite values: fill them, remove "
-                f"these rows, or leave the column out with --drop {name!r}"
+                f"target {name!r} of {data} is text or dates{example} and regressions predict numbers: choose "
+                f"another --target{f', for example {_names(others)}' if others else ''}"
             )
 
 
-def _read(data: str) -> pd.DataFrame:
-    """Read a file by its ending: Parquet, or else CSV (compressed ones too, as pandas does)."""
-    parquet = Path(data).suffix.lower() in _PARQUET
+def _check_usable(data: str, frame: pd.DataFrame) -> None:
+    found = unusable(frame)
+    if not found:
+        return
+    lines = [f"{data} has columns that cannot be used as they are"]
+    for kind, columns in found.items():
+        different = " different" if kind != "missing or infinite values" else ""
+        lines.append(f"  {kind}: {_names(f'{name!r} ({count}{different})' for name, count in columns.items())}")
+    lines.append("encode them, and fill what is missing, with --encode, or leave columns out with --drop COL")
+    raise _UsageError("\n".join(lines))
+
+
+def _read(arguments: argparse.Namespace) -> tuple[pd.DataFrame, str]:
+    data = arguments.data
     try:
-        return pd.read_parquet(data) if parquet else pd.read_csv(data)
+        return read_table(data, sep=arguments.sep, encoding=arguments.encoding, decimal=arguments.decimal)
     except FileNotFoundError as error:
         raise _UsageError(
             f"there is no file {data!r}: give the path of a CSV or Parquet file, or one of {', '.join(_BUILT_IN)}"
         ) from error
-    except pd.errors.EmptyDataError as error:
-        raise _UsageError(f"{data} is empty: give a table with a heading and at least a few rows") from error
-    except Exception as error:  # pandas, pyarrow and the decompressors each raise their own kinds
-        if parquet and isinstance(error, ImportError):
-            raise _UsageError('reading Parquet needs pyarrow: pip install "torchlinreg[parquet]"') from error
-        raise _UsageError(
-            f"cannot read {data} as {'Parquet' if parquet else 'CSV'}: {_one_line(error)}; check that the "
-            "file is whole and its ending tells its kind"
-        ) from error
+    except (ImportError, ValueError) as error:
+        raise _UsageError(_one_line(error)) from error
 
 
 def _check_plot(file: Path) -> None:
@@ -256,34 +310,6 @@ def _check_plot(file: Path) -> None:
         raise _UsageError(f"cannot tell what kind of picture {file} is: end its name in .png, .svg or .pdf")
     if not file.parent.is_dir():
         raise _UsageError(f"cannot save {file}: there is no folder {file.parent}; make it first")
-
-
-def _figure(model: TorchLinearRegressor, X: pd.DataFrame, y: pd.DataFrame) -> "Figure":
-    """Draw predicted against actual values, a panel for each target, and the loss curve."""
-    matplotlib = import_matplotlib("--plot")
-    panels = y.shape[1] + 1
-    columns = 2 if panels in (2, 4) else 3
-    rows = -(-panels // columns)
-    # A Figure of its own, not one of pyplot's, has no window: no screen is needed.
-    figure = matplotlib.figure.Figure(figsize=(4.5 * columns, 4.5 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    dots = {"alpha": 0.6, "edgecolor": "none"}
-    predictions = np.asarray(model.predict(X)).reshape(len(X), -1)
-    for ax, target, prediction in zip(axes, y, predictions.T, strict=False):
-        PredictionErrorDisplay.from_predictions(
-            y[target], prediction, kind="actual_vs_predicted", random_state=0, ax=ax, scatter_kwargs=dots
-        )
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
-        ax.set_title(f"{target}, held-out rows")
-        ax.set_box_aspect(1)
-        ax.grid(alpha=0.2)
-    LossCurveDisplay.from_estimator(model, ax=axes[panels - 1])
-    axes[panels - 1].set_title("loss, training rows")
-    axes[panels - 1].set_box_aspect(1)
-    for ax in axes[panels:]:
-        ax.remove()
-    return figure
 
 
 def _save(figure: "Figure", file: Path) -> None:
