@@ -312,3 +312,10 @@ def test_python_m_needs_no_screen(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "TorchLinearRegressor" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_may_come_through_a_pipe(houses):
+    command = [sys.executable, "-m", "torchlinreg", "compare", "/dev/stdin", "--target", "price"]
+    done = subprocess.run(command, input=(houses / "houses.csv").read_bytes(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"3 features: rooms, age, rent" in done.stdout

@@ -178,6 +178,14 @@ def test_sep(tmp_path, sep, given):
     assert table.to_dict("list") == {"a": [1, 3], "b": [2, 4]}
 
 
+def test_spaces_separate_where_nothing_else_does(tmp_path):
+    (tmp_path / "table.txt").write_text('  a    "b c"\n 1.5   2\n10     "x y"\n', encoding="utf-8")
+    table, _ = read_table(str(tmp_path / "table.txt"))
+    assert table.to_dict("list") == {"a": [1.5, 10], "b c": ["2", "x y"]}
+    (tmp_path / "table.txt").write_text("a b,c\nd e,f g\n", encoding="utf-8")
+    assert list(read_table(str(tmp_path / "table.txt"))[0]) == ["a b", "c"]
+
+
 def test_one_column_asks_for_sep(tmp_path):
     (tmp_path / "table.csv").write_text("a:b\n1:2\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"came out as one column, 'a:b': .* with --sep"):

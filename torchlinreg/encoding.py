@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
 
-from torchlinreg.tables import is_text, number_pattern, numbers_in
+from torchlinreg.tables import FEW, is_text, number_pattern, numbers_in
 
 __all__ = ["DaysSinceFirst", "Encoding", "as_targets", "encode", "with_dates"]
 
@@ -206,7 +206,10 @@ def _recognised(column: pd.Series, decimal: str) -> tuple[pd.Series, str]:
 
 def _measured(texts: pd.Series, decimal: str) -> tuple[pd.Series, str]:
     """Read texts as numbers if nearly all are numbers, be they with a unit, the same one everywhere."""
-    parts = texts.str.extract(rf"^[$€£¥]?\s*({number_pattern(decimal)})\s*([^\d\s.,+-]\D{{0,11}})?$")
+    pattern = rf"[$€£¥]?\s*({number_pattern(decimal)})\s*([^\d\s.,+-]\D{{0,11}})?"
+    if not texts.dropna().head(FEW).str.fullmatch(pattern).mean() > 0.5:
+        return texts, ""
+    parts = texts.str.extract(f"^{pattern}$")
     numbers = numbers_in(parts[0], decimal)
     units, present = parts[1].dropna().unique(), texts.notna()
     strays = texts[present & numbers.isna()]
@@ -222,12 +225,17 @@ def _measured(texts: pd.Series, decimal: str) -> tuple[pd.Series, str]:
 
 def _dates(texts: pd.Series) -> pd.Series:
     """Read texts as dates, each by the first format that fits, if all are dates; else give them back."""
-    values = pd.Series(texts.dropna().unique(), dtype=object)
-    if values.empty or not values.astype(str).str.fullmatch(_LOOKS_LIKE_A_DATE, flags=re.IGNORECASE).all():
+    few = texts.dropna().head(FEW).astype(str)
+    if few.empty or not few.str.fullmatch(_LOOKS_LIKE_A_DATE, flags=re.IGNORECASE).all():
         return texts
-    plain = values.str.replace("/", "-").str.replace(rf"{_MONTHS}[a-z]*\.?", r" \1 ", regex=True, flags=re.I)
-    named = plain.str.contains("[a-z]{3}", flags=re.I)
-    plain = plain.mask(named, plain.str.replace("[ ,-]+", " ", regex=True).str.strip())
+    values = pd.Series(texts.dropna().unique(), dtype=object)
+    if not values.astype(str).str.fullmatch(_LOOKS_LIKE_A_DATE, flags=re.IGNORECASE).all():
+        return texts
+    plain = values.str.replace("/", "-")
+    named = plain.str.contains("[a-z]{3}", flags=re.IGNORECASE)
+    if named.any():
+        short = plain[named].str.replace(rf"{_MONTHS}[a-z]*\.?", r" \1 ", regex=True, flags=re.IGNORECASE)
+        plain[named] = short.str.replace("[ ,-]+", " ", regex=True).str.strip()
     for order in (_MONTH_FIRST, _DAY_FIRST):
         formats = ["ISO8601", *(date + time for time in _TIMES for date in _DATES + order)]
         parsed = pd.Series(pd.NaT, index=plain.index, dtype="datetime64[us, UTC]")

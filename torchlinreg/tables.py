@@ -4,13 +4,14 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype, is_object_dtype, is_string_dtype
 
-__all__ = ["is_text", "number_pattern", "numbers_in", "read_table", "unusable"]
+__all__ = ["FEW", "is_text", "number_pattern", "numbers_in", "read_table", "unusable"]
 
 _PARQUET = {".parquet", ".pq"}
 _SEPARATORS = ",;\t|"
@@ -19,6 +20,7 @@ _MISSING += ["NA", "N/A", "n/a", "<NA>", "NaN", "nan", "null", "NULL", "None", "
 # A separator that no text has, so that pandas, which opens compressed files and addresses too, gives whole lines
 _NO_SEPARATOR = "\x1f"
 _SAMPLE_LINES = 200
+FEW = 1000  # texts that are looked at before all are: most columns of texts show soon that they are nothing else
 
 
 def read_table(
@@ -34,7 +36,7 @@ def read_table(
     path : str
     sep : str, default=None
         What separates the columns of a CSV file, as for :func:`pandas.read_csv`; None chooses among comma,
-        semicolon, tab and pipe by the first lines.
+        semicolon, tab, pipe and spaces by the first lines.
     encoding : str, default=None
         Of a CSV file; None means UTF-8.
     decimal : {".", ","}, default=None
@@ -56,10 +58,12 @@ def read_table(
     if Path(path).suffix.lower() in _PARQUET:
         return _tidied(_read_parquet(path), "."), "."
     try:
-        sample = _first_lines(path, encoding)
+        # It is read twice, and what comes through a pipe can be read once.
+        whole = Path(path).read_bytes() if Path(path).is_fifo() else None
+        sample = _first_lines(path if whole is None else BytesIO(whole), encoding)
         sep = {r"\t": "\t", "tab": "\t"}.get(sep, sep) or _separator(sample)
         decimal = decimal or _decimal(sample, sep)
-        table = _read_csv(path, sep, encoding, decimal)
+        table = _read_csv(path if whole is None else BytesIO(whole), sep, encoding, decimal)
     except FileNotFoundError:
         raise
     except pd.errors.EmptyDataError as error:
@@ -138,17 +142,17 @@ def _read_parquet(path: str) -> pd.DataFrame:
     return table if table.index.names == [None] else table.reset_index()
 
 
-def _read_csv(path: str, sep: str, encoding: str | None, decimal: str) -> pd.DataFrame:
+def _read_csv(source: str | BytesIO, sep: str, encoding: str | None, decimal: str) -> pd.DataFrame:
     # The C parser guesses types chunk by chunk, and mixes them within a column, unless told not to.
     engine = {"low_memory": False} if len(sep) == 1 or sep == r"\s+" else {"engine": "python"}
     return pd.read_csv(
-        path, sep=sep, encoding=encoding, decimal=decimal, na_values=_MISSING, skipinitialspace=True, **engine
+        source, sep=sep, encoding=encoding, decimal=decimal, na_values=_MISSING, skipinitialspace=True, **engine
     )
 
 
-def _first_lines(path: str, encoding: str | None) -> list[str]:
+def _first_lines(source: str | BytesIO, encoding: str | None) -> list[str]:
     lines = pd.read_csv(
-        path,
+        source,
         sep=_NO_SEPARATOR,
         encoding=encoding,
         header=None,
@@ -169,13 +173,18 @@ def _cells(lines: list[str], sep: str) -> list[list[str]]:
 
 
 def _separator(lines: list[str]) -> str:
-    """Choose the separator by which most rows have as many cells as the heading, more than one."""
+    """Choose the separator by which most rows have as many cells as the heading, more than one.
+
+    Spaces are in many a heading and text: they separate only if nothing else does, and every row alike.
+    """
 
     def fit(sep: str) -> tuple[float, int]:
         counts = [len(row) for row in _cells(lines, sep)]
         return counts.count(counts[0]) / len(counts) if counts[0] > 1 else 0.0, counts[0]
 
-    return max(_SEPARATORS, key=fit)
+    best = max(_SEPARATORS, key=fit)
+    spaced = {len(row) for row in _cells([line.strip() for line in lines], " ")}
+    return r"\s+" if fit(best)[0] == 0 and len(spaced) == 1 and max(spaced) > 1 else best
 
 
 def _decimal(lines: list[str], sep: str) -> str:
@@ -217,5 +226,8 @@ def _tidied_column(column: pd.Series, decimal: str) -> pd.Series:
         return column
     texts = column.map(str, na_action="ignore").astype(object).str.strip()
     texts = texts.where(~texts.isin(_MISSING), np.nan)
+    few = texts.dropna().head(FEW)
+    if numbers_in(few, decimal).isna().any():
+        return texts
     numbers = numbers_in(texts, decimal)
     return numbers if numbers.notna().eq(texts.notna()).all() else texts
