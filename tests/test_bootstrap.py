@@ -18,7 +18,7 @@ from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
 from torchlinreg.displays import CoefficientDisplay
 from torchlinreg.engine import resampling
 from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.losses import LOSSES
+from torchlinreg.engine.losses import LOSSES, Huber
 from torchlinreg.engine.penalties import PENALTIES
 from torchlinreg.settings import make_settings
 
@@ -63,7 +63,8 @@ def assert_same(frame, expected, tol):
 @pytest.mark.parametrize("parameters", [{}, TEXTBOOK], ids=["untuned", "textbook"])
 def test_same_as_repeated_rows(table, loss, penalty, parameters):
     X, y, weight = table
-    model = TorchLinearRegressor(loss=loss, penalty=penalty, alpha=0.05, random_state=0, **parameters)
+    strength = {} if penalty is None else {"alpha": 0.05}
+    model = TorchLinearRegressor(loss=loss, penalty=penalty, random_state=0, **strength, **parameters)
     y, weight = (y, weight) if loss in QUADRATIC else (y[:, 0], None)
     frame = bootstrap(model, X, y, 2, random_state=3, sample_weight=weight)
     tol = 1e-9 if parameters or loss in QUADRATIC else 1e-2 if loss in JUMPS else 1e-5
@@ -95,7 +96,8 @@ def test_textbook_same_as_repeated_rows(table, parameters):
 def test_products_and_training_agree(rng, monkeypatch, shape, fit_intercept, penalty):
     X = rng.normal(size=shape) * rng.uniform(0.1, 10, shape[1]) + 5
     y = X @ rng.normal(size=(shape[1], 2)) + rng.normal(size=(shape[0], 2))
-    model = TorchLinearRegressor(penalty=penalty, alpha=[0.1, 0.0], fit_intercept=fit_intercept)
+    strength = {} if penalty is None else {"alpha": [0.1, 0.0]}
+    model = TorchLinearRegressor(penalty=penalty, fit_intercept=fit_intercept, **strength)
     frames = []
     for few in (0, 100):
         monkeypatch.setattr(resampling, "FEW_FEATURES", few)
@@ -164,7 +166,7 @@ def test_size_of_sample_weight_says_nothing(table):
     assert_same(bootstrap(TorchLinearRegressor(), X, y, 10, random_state=0), ones, 1e-10)
 
 
-@pytest.mark.parametrize(("loss", "tol"), [("squared_error", 1e-9), ("huber", 1e-4)])
+@pytest.mark.parametrize(("loss", "tol"), [("squared_error", 1e-9), (Huber(1.35), 1e-4)])
 def test_rows_that_a_resample_misses(rng, loss, tol):
     X = np.column_stack([rng.normal(size=50), np.arange(50) == 0])  # a category of a single row
     y = X @ [1.0, 3.0] + rng.normal(size=50)
@@ -193,7 +195,7 @@ def test_fewer_rows_than_columns(rng):
 def test_columns_that_depend_on_each_other(table, penalty):
     X, y, _ = table
     X = np.column_stack([X, X[:, 0], np.ones(60)])
-    model = TorchLinearRegressor(penalty=penalty, alpha=0.01)
+    model = TorchLinearRegressor(penalty=penalty, **({} if penalty is None else {"alpha": 0.01}))
     frame = bootstrap(model, X, y[:, 0], 5, random_state=0)
     assert_same(frame.drop("x5"), by_repetition(model, X, y[:, 0], 5, 0).drop(5), 1e-9)
     assert frame.loc["x5"].abs().max() < 1e-12

@@ -203,6 +203,7 @@ def check(parameters, data):
     model = TorchLinearRegressor(**parameters)
     with warnings.catch_warnings(action="error"):
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", ".* has no effect with ", UserWarning)
         try:
             model.fit(**data)
             if model.warm_start:

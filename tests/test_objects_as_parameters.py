@@ -144,7 +144,8 @@ def parts(value):
 @pytest.mark.parametrize("mode", [{}, {"learning_rate": 0.01, "max_iter": 3}], ids=["untuned", "textbook"])
 def test_fitted_state_is_numpy_and_plain_python(data, loss, penalty, mode, dtype, convert):
     X, y = (convert(part.astype(dtype)) for part in data)
-    model = TorchLinearRegressor(loss=loss, penalty=penalty, alpha=0.1, **mode).fit(X, y)
+    strength = {} if penalty is None else {"alpha": 0.1}
+    model = TorchLinearRegressor(loss=loss, penalty=penalty, **strength, **mode).fit(X, y)
     state = {name: value for name, value in vars(model).items() if name not in model.get_params()}
     for part in parts(state):
         if isinstance(part, np.ndarray):

@@ -1,5 +1,7 @@
 """What cannot be asked of the estimator at the same time, and what to ask instead."""
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -68,6 +70,24 @@ def check_mode(estimator, schedule: Schedule | None, dtype: torch.dtype) -> None
         raise ValueError(
             f'schedule={estimator.schedule!r} needs a tol that says what progress is; use tol="auto" or a number.'
         )
+
+
+def warn_of_idle(estimator) -> None:
+    """Warn of parameters that the user has set, and that have no effect beside the others.
+
+    Warns
+    -----
+    UserWarning
+    """
+    given, default = estimator.get_params(deep=False), type(estimator)().get_params(deep=False)
+    idle = {}
+    if estimator.penalty is None:
+        idle["alpha"] = idle["l1_ratio"] = 'penalty=None; use penalty="l2", "l1" or "elasticnet"'
+    if estimator.learning_rate == "auto":
+        idle["momentum"] = 'learning_rate="auto"; give a number for learning_rate'
+    for name, reason in idle.items():
+        if np.any(np.not_equal(given[name], default[name]) & np.not_equal(given[name], 0)):
+            warnings.warn(f"{name}={given[name]!r} has no effect with {reason}.", UserWarning, stacklevel=7)
 
 
 def check_backend(estimator, loss: Loss) -> None:

@@ -51,14 +51,15 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         By name "squared_error" (half of it, as in :class:`~sklearn.linear_model.SGDRegressor`), "mse" (torch's
         ``MSELoss``: averaged over rows and targets), "huber", "absolute_error", "quantile", "epsilon_insensitive" or
         "squared_epsilon_insensitive"; as an object where it has a parameter, such as ``Huber(delta=2.0)`` or
-        ``Quantile(0.9)``. Or, with a backend that uses autograd, a loss of :mod:`torch.nn` or any function
+        ``Quantile(0.9)``. "huber" counts residuals linearly beyond 1.35 of their scales, as
+        :class:`~sklearn.linear_model.HuberRegressor` does. Or, with a backend that uses autograd, a loss of :mod:`torch.nn` or any function
         ``(prediction, target) -> loss``, of single elements or of their mean.
     penalty : {"l2", "l1", "elasticnet"} or None, default=None
         What large weights cost.
     alpha : float or array-like of shape (n_targets,), default=0.0001
-        Strength of the penalty, of no effect without one.
+        Strength of the penalty. A value of one's own has no effect without a penalty, and a warning says so.
     l1_ratio : float in [0, 1] or array-like of shape (n_targets,), default=0.15
-        Share of the absolute values in the elastic net.
+        Share of the absolute values in the elastic net, of no effect with other penalties.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     backend : {"auto", "analytic", "autograd", "linear"}, default="auto"
@@ -69,7 +70,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
     optimizer_params : dict, default=None
         Further arguments of the optimiser, such as ``{"nesterov": True}``.
     momentum : float in [0, 1), default=0.0
-        As in :class:`torch.optim.SGD`. Of no effect in untuned mode.
+        As in :class:`torch.optim.SGD`. Of no effect in untuned mode, which warns of it.
     learning_rate : float or "auto", default="auto"
         A number is textbook mode: the step size. "auto" is untuned mode.
     schedule : {"constant", "invscaling", "adaptive"}, object of :mod:`torchlinreg.schedules` or callable, default=None
@@ -86,8 +87,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         the best so far or, with `early_stopping`, the validation score has not risen by as much above it. None runs
         exactly `max_iter` epochs; so does "auto", except that it is 1e-4 with `early_stopping`, and otherwise 1e-3
         with ``schedule="adaptive"``. In untuned mode, training has converged when `optimality_gap_` is at most `tol`;
-        "auto" is 1e-20 for float64 and 1e-10 for float32 data, but not less than 1e-16 for losses that are no parabola,
-        and 1e-6 where their slope jumps.
+        "auto" is 1e-20 for float64 and 1e-10 for float32 data, but 1e-10 at least for L1 penalties and losses that are
+        no parabola, whose lower bound is no sharper, and 1e-6 where their slope jumps.
     n_iter_no_change : int, default=5
         Patience, in epochs, before `tol` stops training in textbook mode.
     shuffle : bool, default=True
@@ -143,7 +144,12 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         Whether training ended by its own criterion rather than at `max_iter`, by a callback or by an interrupt.
     optimality_gap_ : float or None
         Untuned mode: estimated excess of the objective over its minimum, relative to the objective of the best
-        constant, for the worst target. None in textbook mode.
+        constant, for the worst target, measured at `coef_` and `intercept_` as they are. With a squared loss and
+        without L1 it follows from the gradient there; for other losses of this package it is the distance from a lower
+        bound by duality, and for those that torch differentiates an estimate. None in textbook mode.
+    scale_ : float or ndarray of shape (n_targets,)
+        Untuned mode with a Huber loss that is given no `delta`: the scale of the residuals that it goes by, as
+        :class:`~sklearn.linear_model.HuberRegressor` has it. Not there otherwise.
     plan_ : dict
         The numbers that "auto" stood for, by name; prints as a table that gives a reason for each.
 
@@ -443,5 +449,9 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         self.t_ = outcome.n_steps
         self.converged_ = outcome.converged
         self.optimality_gap_ = outcome.optimality_gap
+        vars(self).pop("scale_", None)
+        if outcome.scale is not None:
+            scale = outcome.scale.cpu().numpy()
+            self.scale_ = scale if y_ndim == 2 else float(scale[0])
         self._plan = outcome.plan
         self._memory = None

@@ -16,7 +16,7 @@ import torch
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.moments import mean_and_variance, root_mean_square, standardise
 from torchlinreg.engine.penalties import Penalty
-from torchlinreg.engine.transforms import EPS, Transform, largest_eigenvalue, stretch, whiten
+from torchlinreg.engine.transforms import EPS, RowSpace, Transform, largest_eigenvalue, stretch, whiten
 
 EXACT_ELEMENTS = 2**19  # a table no larger may be copied to float64 and be its own sketch,
 EXACT_OPERATIONS = 2**28  # if factorising it takes no longer than this many multiplications
@@ -45,8 +45,8 @@ class Conditioning:
     y_shift, y_scale : torch.Tensor of shape (n_columns,), float64
     transform : Transform
         Theta, the weights with the intercept as a last row, is ``transform(v)``. In float64.
-    span : torch.Tensor of shape (n_features, n_directions) or None
-        A basis of what rows are made of, if columns depend on each other.
+    span : RowSpace or None
+        What rows are made of, if columns depend on each other.
     condition : float
         Estimated condition number of the centred and scaled columns, as far as they are independent.
     sketch : {"table", "sample", "fold"}
@@ -63,7 +63,7 @@ class Conditioning:
     y_shift: torch.Tensor
     y_scale: torch.Tensor
     transform: Transform
-    span: torch.Tensor | None
+    span: RowSpace | None
     condition: float
     sketch: str
     heaviness: float = 0.0
@@ -82,13 +82,20 @@ class Conditioning:
         return (1.0 + (self.n_features / sketch_rows(*self.rows.X.shape)) ** 0.5) ** 2
 
     def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
-        """Of all weights that predict the same, return those of the smallest norm in the units of the data."""
-        n_features = self.n_features
-        rescale = self.scale[:, None]
-        basis = torch.linalg.qr(rescale * self.span)[0]
-        theta = theta.clone()
-        theta[:n_features] = rescale * (basis @ (basis.T @ (theta[:n_features] / rescale)))
-        return theta
+        """Of all theta that predict the same, return the one whose weights have the smallest norm in the data's units.
+
+        Parameters
+        ----------
+        theta : torch.Tensor of shape (n_features, n_columns) or (n_features + 1, n_columns)
+            Without a last row of intercepts, predictions stay the same up to a constant.
+        """
+        if self.span is None:
+            return theta
+        weights, intercept = theta[: self.n_features], theta[self.n_features :]
+        smallest = self.span.smallest(weights, self.scale)
+        if self.transform.offset is not None and len(intercept):
+            intercept = intercept + self.transform.offset[None] @ (weights - smallest)
+        return torch.cat([smallest, intercept])
 
     def penalty_in_units(self, penalty: Penalty) -> Penalty:
         """Return the penalty, given in the units of the data, in those of the table."""

@@ -95,6 +95,8 @@ class Fit:
         Columns that did not meet the criterion of the mode.
     memory : dict, optional
         What a stream of tables goes on from, beside theta.
+    scale : torch.Tensor of shape (n_columns,), optional
+        Of the residuals, if the loss goes by one.
     """
 
     theta: torch.Tensor
@@ -110,6 +112,7 @@ class Fit:
     interrupted: bool = False
     n_unfinished: int = 0
     memory: dict[str, Any] | None = None
+    scale: torch.Tensor | None = None
 
 
 def no_graph(settings: Settings, *, by_hand: bool) -> ExitStack:

@@ -14,6 +14,7 @@ from torchlinreg.engine.batches import NO_WEIGHT, Rows
 from torchlinreg.engine.conditioning import WHITEN_FEATURES
 from torchlinreg.engine.descent import DivergedError
 from torchlinreg.engine.fitting import Fit, Settings
+from torchlinreg.engine.losses import Loss
 from torchlinreg.engine.moments import standardise
 from torchlinreg.engine.sparse import SparseTable, Transposed
 from torchlinreg.engine.stream import Summary, for_few
@@ -283,7 +284,8 @@ def slope_at_zero(rows: Rows, settings: Settings) -> tuple[torch.Tensor, torch.T
     if not settings.loss.is_smooth:
         # Of the slopes on either side of a jump none is that of the best constant, which lies on it
         settings = replace(settings, loss=settings.loss.smoothed(JUMP * spread.min().item()))
-    uphill = settings.loss.slope(_best_constant(rows, settings).to(y).expand_as(y), y) * weight
+    constant, loss = _best_constant(rows, settings)
+    uphill = loss.slope(constant.to(y).expand_as(y), y) * weight
     parts = rows.X.split(max(1, PIECE_ELEMENTS // max(1, rows.width)))
     size = len(parts[0])
     mean = sum(_turned(X, y) @ w for X, w in zip(parts, weight.split(size), strict=True))[:, 0]
@@ -294,13 +296,15 @@ def slope_at_zero(rows: Rows, settings: Settings) -> tuple[torch.Tensor, torch.T
     return slope, (weight * moved.square()).sum(0).sqrt() / spread
 
 
-def _best_constant(rows: Rows, settings: Settings) -> torch.Tensor:
-    """Return the best intercepts for weights of zero, shape (n_targets,)."""
-    if not settings.fit_intercept:
-        return torch.zeros_like(rows.y[0])
+def _best_constant(rows: Rows, settings: Settings) -> tuple[torch.Tensor, Loss]:
+    """Return the best intercepts for weights of zero, shape (n_targets,), and the loss, at its scale if it has one."""
+    loss = settings.loss
+    if not (settings.fit_intercept or loss.finds_scale):
+        return torch.zeros_like(rows.y[0]), loss
     nothing = replace(rows, X=rows.y.new_zeros(len(rows), 1))
     plain = replace(settings, penalty=None, conditioning="auto", tol="auto", batch_size="auto")
-    return fit_untuned(nothing, plain).theta[1]
+    fit = fit_untuned(nothing, plain)
+    return fit.theta[1:].sum(0), loss if fit.scale is None else loss.at_scale(fit.scale)
 
 
 def _turned(X: torch.Tensor | SparseTable, like: torch.Tensor) -> torch.Tensor | Transposed:

@@ -10,10 +10,11 @@ from torchlinreg.engine.penalties import shrink
 ACTIVE_SET_ROUNDS = 6
 APPROACHES = (0, 100, 300, 400, 800)  # proximal steps taken before the guesses begin, and begin again
 MANY_DIRECTIONS = 256  # from which on a first guess without any step would name far too many
+FEW_COLUMNS = 8  # of so few directions, that are sooner searched one by one than brought nearer by small steps
 SIGN_ROUNDS = 10  # times the number of directions
 POWER_ITERATIONS = 30
 MARGIN = 1.1  # of a steepness that is estimated
-TOLERANCE = 1e-11  # of the kinks
+TOLERANCE = 1e-11  # of the slopes that are weighed against each other
 SYSTEM_ELEMENTS = 2**24  # numbers in the systems of equations that are solved at once
 
 
@@ -88,6 +89,8 @@ def minimum_with_kinks(curvature: Curvature, offset: torch.Tensor, kink: torch.T
     """
     found, left, near = u.clone(), torch.arange(u.shape[1], device=u.device), u
     for n_steps in APPROACHES[len(u) > MANY_DIRECTIONS :]:
+        if n_steps and len(left) <= FEW_COLUMNS and len(u) <= MANY_DIRECTIONS:
+            break  # to be searched one by one
         if n_steps:
             near = _approach(curvature.only(left), offset[:, left], kink[:, left], near, n_steps)
         guess, guessed = near, left
@@ -112,7 +115,7 @@ def _guess(curvature: Curvature, offset, kink, u) -> tuple[torch.Tensor, torch.T
     active = (sign != 0) | (kink == 0)
     u = curvature.solve(-(offset + kink * sign), active)
     slope = curvature @ u + offset
-    right = (u * sign >= 0) & (active | (slope.abs() <= kink + TOLERANCE * kink.amax(0)))
+    right = (u * sign >= 0) & (active | (slope.abs() <= kink + TOLERANCE * (kink + offset.abs())))
     return u, right.all(0)
 
 
@@ -132,7 +135,7 @@ def _by_signs(curvature: Curvature, offset, kink, u) -> torch.Tensor:
     The objective falls with each round, so that no guess of signs comes twice (Lee, Battle, Raina & Ng 2006,
     "Efficient sparse coding algorithms", feature-sign search).
     """
-    slack = TOLERANCE * kink.max()
+    slack = TOLERANCE * (kink + offset.abs())
     sign = torch.where(kink > 0, u.sign(), 0.0)
     for _ in range(SIGN_ROUNDS * len(u)):
         aim = curvature.solve(-(offset + kink * sign), (sign != 0) | (kink == 0))
@@ -147,9 +150,9 @@ def _by_signs(curvature: Curvature, offset, kink, u) -> torch.Tensor:
         if steps[best] < 1.0:
             continue
         slope = curvature @ u + offset
-        excess = torch.where((u == 0) & (kink > 0), slope.abs() - kink, 0.0)
+        excess = torch.where((u == 0) & (kink > 0), slope.abs() - kink - slack, 0.0)
         worst = excess.argmax()
-        if excess[worst] <= slack:
+        if excess[worst] <= 0:
             break
         sign[worst] = -slope[worst].sign()
     return u

@@ -38,6 +38,9 @@ class Loss(Protocol):
     mixes_targets: bool
     """Whether what a prediction costs may depend on those of other targets."""
 
+    finds_scale: bool
+    """Whether it goes by the scale of the residuals, which is to be found with the weights: then it has `at_scale`."""
+
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the cost of each prediction, shape (n_rows, n_columns)."""
 
@@ -53,14 +56,23 @@ class Loss(Protocol):
     def for_targets(self, n_targets: int) -> "Loss":
         """Return the loss for that many targets, if that makes a difference to it."""
 
+    def only(self, columns: torch.Tensor) -> "Loss":
+        """Return the loss of some of the columns, a number for each."""
+
     def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> "Loss":
         """Return the loss, over scale², of predictions and targets given as (original - shift) / scale.
 
         Both are of shape (n_columns,).
         """
 
-    def smoothed(self, width: float) -> "Loss":
+    def smoothed(self, width: float | torch.Tensor) -> "Loss":
         """Return a loss close from below whose slope takes residuals of that width to change, if its own is faster."""
+
+    def conjugate(self, slope: torch.Tensor) -> torch.Tensor:
+        """Return the convex conjugate of the loss as a function of the residual; there is none with `by_autograd`."""
+
+    def feasible(self, slope: torch.Tensor) -> torch.Tensor:
+        """Return the nearest slopes that the loss may have, between which its conjugate is finite."""
 
 
 class Quadratic(ABC):
@@ -70,6 +82,7 @@ class Quadratic(ABC):
     is_smooth = True
     by_autograd = False
     mixes_targets = False
+    finds_scale = False
     curvature: float
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -86,6 +99,18 @@ class Quadratic(ABC):
         return torch.full_like(prediction, self.curvature)
 
     majorant = bend
+
+    def conjugate(self, slope: torch.Tensor) -> torch.Tensor:
+        """Return slope² / (2 curvature)."""
+        return slope.square().div(2.0 * self.curvature)
+
+    def feasible(self, slope: torch.Tensor) -> torch.Tensor:
+        """Return the slopes themselves: a parabola has all of them somewhere."""
+        return slope
+
+    def only(self, columns: torch.Tensor) -> Loss:
+        """Return the loss itself, the same for all columns."""
+        return self
 
     def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> Loss:
         """Return the loss itself, which looks the same in all units."""
@@ -143,6 +168,7 @@ class Residual:
     is_smooth = True
     by_autograd = False
     mixes_targets = False
+    finds_scale = False
     tube: float = 0.0
     curvature: float = 1.0
     rise: float = math.inf
@@ -190,7 +216,20 @@ class Residual:
         curvature = torch.full_like(scale, self.curvature)
         return _Piecewise(self.tube / scale, curvature, self.rise / scale, self.fall / scale, self.is_smooth)
 
-    def smoothed(self, width: float) -> Loss:
+    def conjugate(self, slope: torch.Tensor) -> torch.Tensor:
+        """Return tube |slope| + slope² / (2 curvature), for slopes between the steepest ones."""
+        bent = 0.0 if not self.is_smooth else slope.square() * (0.5 / self.curvature)
+        return self.tube * slope.abs() + bent
+
+    def feasible(self, slope: torch.Tensor) -> torch.Tensor:
+        """Return slopes cut off at the steepest ones."""
+        return _clamp(slope, -self.fall, self.rise)
+
+    def only(self, columns: torch.Tensor) -> Loss:
+        """Return the loss itself, the same for all columns."""
+        return self
+
+    def smoothed(self, width: float | torch.Tensor) -> Loss:
         """Return the loss with a parabola at least that wide.
 
         That is a Moreau envelope (Nesterov 2005, "Smooth minimization of non-smooth functions").
@@ -214,30 +253,53 @@ class _Piecewise(Residual):
     fall: torch.Tensor
     is_smooth: bool = True
 
+    def only(self, columns: torch.Tensor) -> Loss:
+        """Return the loss of some of the columns."""
+        fields = (self.tube, self.curvature, self.rise, self.fall)
+        return _Piecewise(*(one if one.numel() == 1 else one[columns] for one in fields), self.is_smooth)
+
 
 @dataclass(frozen=True)
 class Huber(Residual):
     """Half the squared error as far as `delta`, then straight on (Huber 1964).
 
-    With ``delta = epsilon * scale_`` it is what :class:`~sklearn.linear_model.HuberRegressor` ends up with.
+    Without a number for `delta` it is `epsilon` times the scale of the residuals, which untuned mode finds together
+    with the weights, for each target, as :class:`~sklearn.linear_model.HuberRegressor` does. In textbook mode, whose
+    steps see a batch of rows only, that scale is one, as in :class:`torch.nn.HuberLoss`.
 
     Parameters
     ----------
-    delta : float, default=1.35
+    delta : float, default=None
         Residual, in units of the target, beyond which it counts linearly.
+    epsilon : float, default=1.35
+        The same in scales of the residuals, of no effect with a number for `delta`.
     """
 
-    delta: float = 1.35
+    delta: float | None = None
+    epsilon: float = 1.35
 
     def __post_init__(self):
-        _check_field(self, "delta", self.delta, positive=True)
+        if self.delta is not None:
+            _check_field(self, "delta", self.delta, positive=True)
+        if not (isinstance(self.epsilon, Real) and 1.0 <= self.epsilon < math.inf):
+            raise ValueError(f"Huber(epsilon={self.epsilon!r}): must be a number of scales, 1.0 at least.")
+
+    @property
+    def finds_scale(self) -> bool:
+        """Whether `delta` goes by the scale of the residuals."""
+        return self.delta is None
 
     @property
     def rise(self) -> float:
         """Largest slope."""
-        return self.delta
+        return self.epsilon if self.delta is None else self.delta
 
     fall = rise
+
+    def at_scale(self, scale: torch.Tensor) -> Loss:
+        """Return the loss for residuals of that scale, shape (n_columns,)."""
+        delta = self.epsilon * scale
+        return _Piecewise(torch.zeros_like(scale), torch.ones_like(scale), delta, delta)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ MARGIN = 1.1  # of a steepness that is estimated
 SUFFICIENT = 1e-3  # of the gain that a step promises
 MISLED = 0.4  # part of a step beyond which it goes uphill, that tells of a wrong direction
 SHORTEST = 1e-12  # part of a step that is worth trying
+FLAT = 1e-10  # of the steepest curvature, below which there may be none,
+ROUNDINGS = 16  # of the slopes, that a gradient may be wrong by
 JITTER = 1e-13  # of the steepest curvature, so that no direction is without,
 DAMPING = 1e-3  # share of a parabola that lies above the objective, added where curvature changes along the way
 SLIGHTEST = 1e-8  # such share, that keeps rounding out of directions in which the loss is flat
@@ -44,6 +46,7 @@ def minimise(
     max_iter: int,
     seed: int,
     after_pass: Callable[[torch.Tensor], None],
+    warm: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Minimise any loss with any penalty.
 
@@ -64,12 +67,14 @@ def minimise(
     seed : int
         Of the rows that curvature is estimated from, if there are too many.
     after_pass : callable (value of each column)
+    warm : bool
+        Whether the start is so close that a smooth loss needs no smoother one to lead there.
 
     Returns
     -------
     theta : torch.Tensor of shape (n_theta, n_columns)
-    excess : torch.Tensor of shape (n_columns,)
-        Estimated.
+    width : torch.Tensor of shape (n_columns,)
+        Of the smooth loss whose optimum that is; zero for the loss itself.
     n_passes : int
     """
 
@@ -82,8 +87,10 @@ def minimise(
     if measure.penalty is not None and not measure.penalty.is_smooth:
         # The kinks are where theta is zero, so that is where v has to begin
         start, theta = transform.inverse(theta), torch.zeros_like(theta)
-    v, excess, n_passes = _narrow(measure, objective, start, unit=unit, tol=tol, solver=solver, limit=max_iter)
-    return theta + transform(v), excess, n_passes
+    v, width, n_passes = _narrow(
+        measure, objective, start, unit=unit, tol=tol, solver=solver, limit=max_iter, warm=warm
+    )
+    return theta + transform(v), width, n_passes
 
 
 class Objective:
@@ -107,8 +114,13 @@ class Objective:
         if penalty is not None and not penalty.is_smooth:
             kink = penalty.kink * transform.weights[:, None]
             self.kink = torch.nn.functional.pad(kink, (0, 0, 0, transform.n_directions - len(kink)))
-        self.steepest = self._steepest()
-        """Bound of the second derivative in any direction, shape (n_columns,)."""
+        curvature = torch.as_tensor(self.loss.curvature, device=start.device).to(start).nan_to_num(nan=1.0)
+        self.steepest_of_loss = (MARGIN * curvature).expand(start.shape[1])
+        """Bound of the second derivative of the loss in any direction, shape (n_columns,),"""
+        self.steepest = self.steepest_of_loss
+        """and the same with the penalty."""
+        if penalty is not None and transform.weights.ndim == 1:
+            self.steepest = self.steepest + (penalty.bend * transform.weights[:, None].square()).amax(0)
         self.curvature: Curvature | None = None
         """Second derivatives at the last look,"""
         self.above: torch.Tensor | None = None
@@ -137,6 +149,11 @@ class Objective:
         """Return the value, shape (n_columns,), and the gradient in v, without that of the kinks, of open columns."""
         value, gradient = self._full_pass.of_open(self.theta(v), is_open)
         return value, self._transform.pull_back(gradient)
+
+    @property
+    def reported(self) -> torch.Tensor:
+        """The value to be reported of the v measured last, shape (n_columns,): that of the loss to be smoothed."""
+        return self._full_pass.objective
 
     def look(self, v: torch.Tensor, is_open: torch.Tensor) -> None:
         """Find the second derivatives of the open columns."""
@@ -171,14 +188,6 @@ class Objective:
         else:
             self.curvature.matrix[is_open], self.above[is_open] = total.matrix[is_open], above[is_open]
             self.inside[:, is_open] = inside[:, is_open]
-
-    def _steepest(self) -> torch.Tensor:
-        curvature = torch.as_tensor(self.loss.curvature, device=self._start.device).to(self._start).nan_to_num(nan=1.0)
-        steepest = (MARGIN * curvature).expand(self._start.shape[1])
-        penalty, weights = self._full_pass.penalty, self._transform.weights
-        if penalty is None or weights.ndim > 1:
-            return steepest
-        return steepest + (penalty.bend * weights[:, None].square()).amax(0)
 
     def _with_penalty(self, matrix: torch.Tensor) -> Curvature:
         penalty, weights, n_columns = self._full_pass.penalty, self._transform.weights, self._start.shape[1]
@@ -223,7 +232,8 @@ def newton(
     """
     unfinished = fresh = floor.isfinite()
     value, gradient = objective(v, unfinished)
-    after_pass(value)
+    reported = objective.reported
+    after_pass(reported)
     step = excess = cut = torch.zeros_like(value)
     failed = torch.zeros_like(value, dtype=torch.bool)
     damping = torch.full_like(value, 0.0 if objective.loss.is_quadratic else DAMPING)
@@ -233,7 +243,7 @@ def newton(
             objective.look(v, unfinished)
             moved = False
         if fresh.any():
-            direction, promised = _newton_step(objective, v, gradient, damping)
+            direction, promised = newton_step(objective, v, value, gradient, damping)
             step, excess = torch.where(fresh, direction, step), torch.where(fresh, promised, excess)
             cut = torch.where(fresh, 1.0, cut)
             # A damped step promises less than there is to gain
@@ -257,8 +267,8 @@ def newton(
             damping = torch.where(misled, (30 * damping).clamp(DAMPING, 1.0), damping)
         cut = torch.where(unfinished, cut * shorter, cut)
         v, gradient = torch.where(better, there, v), torch.where(better, trial_gradient, gradient)
-        value = torch.where(better, trial_value, value)
-        after_pass(value)
+        value, reported = torch.where(better, trial_value, value), torch.where(better, objective.reported, reported)
+        after_pass(reported)
         moved, failed, fresh = bool(better.any()), ~better & (failed | misled), better | (misled & (damping < 1.0))
         stale = 0 if (value < lowest - noise).any() else stale + 1
         lowest = torch.minimum(lowest, value)
@@ -268,25 +278,35 @@ def _ease(damping: torch.Tensor) -> torch.Tensor:
     return damping.clamp(min=SLIGHTEST)
 
 
-def _newton_step(objective: Objective, v, gradient, damping) -> tuple[torch.Tensor, torch.Tensor]:
+def newton_step(objective: Objective, v, value, gradient, damping) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the step to the minimum of the parabola that touches the objective, and what it promises to gain."""
     curvature, kink = objective.curvature, objective.kink
-    safe = curvature.with_diagonal(JITTER * objective.steepest)
+    safe = curvature.with_diagonal(JITTER * (objective.steepest_of_loss + curvature.height))
     if damping.any():
         safe = Curvature(safe.matrix + damping[:, None, None] * objective.above, safe.diagonal)
-    step = _solve(safe, -gradient) if kink is None else minimum_with_kinks(safe, gradient - safe @ v, kink, v) - v
+    noise = ROUNDINGS * objective.resolution * (objective.steepest_of_loss * value.abs()).sqrt()
+    step = (
+        _solve(safe, -gradient, noise) if kink is None else minimum_with_kinks(safe, gradient - safe @ v, kink, v) - v
+    )
     promise = -(step * (gradient + 0.5 * (curvature @ step))).sum(0)
     if kink is not None:
         promise -= (kink * ((v + step).abs() - v.abs())).sum(0)
     return step, promise.clamp(min=0)
 
 
-def _solve(curvature: Curvature, right: torch.Tensor) -> torch.Tensor:
+def _solve(curvature: Curvature, right: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Solve ``curvature @ u = right``, where the right side is known to `noise`, shape (n_columns,)."""
     whole = curvature.whole()
     factor, failed = torch.linalg.cholesky_ex(whole)
-    if failed.any():
-        return (torch.linalg.pinv(whole, hermitian=True) @ right.T[..., None])[..., 0].T
-    return torch.cholesky_solve(right.T[..., None], factor)[..., 0].T
+    pivots = factor.diagonal(dim1=1, dim2=2).square()
+    if not (failed.any() or (pivots < FLAT * pivots.amax(1, keepdim=True)).any()):
+        return torch.cholesky_solve(right.T[..., None], factor)[..., 0].T
+    # Directions that no row speaks of must not be gone in by what rounding has left there
+    height, axes = torch.linalg.eigh(whole)
+    along = torch.einsum("kij,ik->kj", axes, right)
+    flat = height < FLAT * height[:, -1:]
+    gone = (height <= 0) | (flat & (along.abs() <= noise[:, None]))
+    return torch.einsum("kij,kj->ik", axes, torch.where(gone, 0.0, along / height))
 
 
 def _secant(kink, step, v, gradient, there, gradient_there) -> torch.Tensor:
@@ -313,8 +333,8 @@ def accelerate(
     rate, sizes = 1.0 / objective.steepest, []
 
     def slope(v: torch.Tensor) -> torch.Tensor:
-        value, gradient = objective(v, torch.ones_like(rate, dtype=torch.bool))
-        after_pass(value)
+        _, gradient = objective(v, torch.ones_like(rate, dtype=torch.bool))
+        after_pass(objective.reported)
         return gradient
 
     def excess() -> torch.Tensor:
@@ -332,16 +352,25 @@ def accelerate(
 
 
 def _narrow(
-    full_pass: FullPass, objective_of: Callable, v: torch.Tensor, *, unit, tol: float, solver: Callable, limit: int
+    full_pass: FullPass,
+    objective_of: Callable,
+    v: torch.Tensor,
+    *,
+    unit: torch.Tensor,
+    tol: float,
+    solver: Callable,
+    limit: int,
+    warm: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Minimise by smooth losses that come ever closer to a loss whose slope jumps, or turns sharply.
 
     How far the optimum of such a loss can be from the true one is not a guess: its slopes bound the true minimum from
     below (Fenchel's inequality), row by row.
     """
-    loss, width, n_passes = full_pass.loss, 1.0, 0
+    loss, n_passes = full_pass.loss, 0
+    width = NARROWEST if warm and loss.is_smooth else 1.0
     unit = unit.expand(v.shape[1])
-    best_v, best = v, torch.full_like(unit, torch.inf)
+    best_v, best, best_width = v, torch.full_like(unit, torch.inf), torch.ones_like(unit)
     done = torch.zeros_like(unit, dtype=torch.bool)
     floor = ROUGHLY * unit
     while True:
@@ -353,14 +382,15 @@ def _narrow(
         v, excess, taken = solver(objective, v, floor=tol * unit if exact else floor, max_iter=limit - n_passes)
         n_passes += taken
         if exact:
-            return v, excess, n_passes
+            return v, torch.zeros_like(unit), n_passes
         slack = full_pass.mean(objective.theta(v), partial(_slack, loss, smooth))
         closer = ~done & (excess + slack < best)  # what is done was not led to the optimum of this smooth loss
         best_v, best = torch.where(closer, v, best_v), torch.where(closer, excess + slack, best)
+        best_width = torch.where(closer, width, best_width)
         width /= NARROWER
         done = best <= tol * unit
         if done.all() or n_passes >= limit or width < NARROWEST:
-            return best_v, best, n_passes
+            return best_v, best_width, n_passes
         if objective.curvature is not None:
             v = torch.where(done, v, v + (1.0 - 1.0 / NARROWER) * _towards_jumps(objective, v))
         floor = torch.maximum(1e-3 * tol * unit, ROUGHLY * slack / NARROWER**2).masked_fill(done, torch.inf)

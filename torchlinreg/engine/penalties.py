@@ -30,6 +30,27 @@ class Penalty(Protocol):
     def slope(self, weights: torch.Tensor) -> torch.Tensor:
         """Return the derivative of the smooth part."""
 
+    def duality_gap(
+        self, weights: torch.Tensor, gradient: torch.Tensor, unit: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return value(weights) + conjugate(-gradient) + weights' gradient, zero at the optimum and positive elsewhere.
+
+        Parameters
+        ----------
+        weights, gradient : torch.Tensor of shape (n_features, n_columns)
+            The gradient is that of the mean loss.
+        unit : torch.Tensor of shape (n_features, n_columns)
+            How far weights may be from the optimum, about.
+
+        Returns
+        -------
+        gap : torch.Tensor of shape (n_columns,)
+            For a gradient from which some is left out: where the conjugate is not finite, or larger than what a
+            gradient that is left out adds to the gap in its unit.
+        rest : torch.Tensor of shape (n_features, n_columns)
+            What is left out.
+        """
+
     def rescaled(self, unit: torch.Tensor, scale: torch.Tensor) -> "Penalty":
         """Return the penalty, over scale², of weights given in the units `unit`, shape (n_features, n_columns)."""
 
@@ -59,6 +80,17 @@ class ElasticNet:
     def slope(self, weights: torch.Tensor) -> torch.Tensor:
         """Return bend w."""
         return self.bend * weights
+
+    def duality_gap(
+        self, weights: torch.Tensor, gradient: torch.Tensor, unit: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the gap, and what of the gradient is steeper than the penalty bears."""
+        over = gradient - torch.clamp(gradient, -self.kink, self.kink)
+        conjugate = torch.where(over == 0, 0.0, over.square() / (2.0 * self.bend))
+        dear = conjugate + weights * over > over.abs() * unit
+        rest, conjugate = torch.where(dear, over, 0.0), torch.where(dear, 0.0, conjugate)
+        costs = self.kink * weights.abs() + (0.5 * self.bend) * weights.square()
+        return (costs + conjugate + weights * (gradient - rest)).sum(0), rest
 
     def rescaled(self, unit: torch.Tensor, scale: torch.Tensor) -> "ElasticNet":
         """Return the penalty of weights in other units."""

@@ -1,12 +1,12 @@
 """Full passes over the table, down to the optimum, and the measured distance from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from torchlinreg.engine.batches import MiniBatches, Rows
+from torchlinreg.engine.batches import Batch, MiniBatches, Rows
 from torchlinreg.engine.losses import Loss, total
 from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.transforms import Transform
@@ -31,10 +31,23 @@ class FullPass:
     load : dict
         Further options of the `MiniBatches` that the pass is made of.
     penalty : Penalty, optional
+    reported : Loss, optional
+        What to tell of besides, where `loss` is a smooth one that stands for it.
     """
 
-    def __init__(self, make_model: Callable, loss: Loss, rows: Rows, load: dict, penalty: Penalty | None = None):
+    def __init__(
+        self,
+        make_model: Callable,
+        loss: Loss,
+        rows: Rows,
+        load: dict,
+        penalty: Penalty | None = None,
+        reported: Loss | None = None,
+    ):
         self._make_model, self.loss, self.rows, self.load, self.penalty = make_model, loss, rows, load, penalty
+        self._reported = None if reported is loss else reported
+        self.objective: torch.Tensor | None = None
+        """Of the theta measured last, with the loss to be reported, shape (n_columns,)."""
         self.resolution = torch.finfo(rows.y.dtype).eps
         self.chunk = max(1, min(PASS_ELEMENTS // max(1, rows.width), PREDICTIONS // rows.n_columns))
         self._batches = MiniBatches(rows, self.chunk, block_elements=PASS_ELEMENTS, **load)
@@ -48,7 +61,7 @@ class FullPass:
     def __call__(self, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of each column, shape (n_columns,), and the gradient, in the shape of theta."""
         value, gradient = self._measure(theta)
-        reached = value.sum().item()
+        reached = self.objective.sum().item()
         if self.best is None or reached < self.lowest:
             self.lowest, self.best = reached, theta
         return value, gradient
@@ -66,15 +79,20 @@ class FullPass:
         if fewer is None or inside < is_open.sum() or inside <= WORTH_LEAVING * len(fewer._columns):
             (columns,) = is_open.nonzero(as_tuple=True)
             penalty = None if self.penalty is None else self.penalty.only(columns)
-            fewer = FullPass(self._make_model, self.loss, self.rows.only(columns), self.load, penalty)
+            reported = None if self._reported is None else self._reported.only(columns)
+            rows, loss = self.rows.only(columns), self.loss.only(columns)
+            fewer = FullPass(self._make_model, loss, rows, self.load, penalty, reported)
             fewer._columns, self._fewer = columns, fewer
         value, gradient = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta)
         value[fewer._columns], gradient[:, fewer._columns] = fewer._measure(theta[:, fewer._columns])
+        self.objective = torch.zeros_like(value)
+        self.objective[fewer._columns] = fewer.objective
         return value, gradient
 
     def _measure(self, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.model(theta)
         gradient, value = torch.zeros_like(theta), theta.new_zeros(theta.shape[1])
+        reported = torch.zeros_like(value)
         for block in self._batches:
             for batch in block.batches:
                 prediction = model.predict(batch)
@@ -83,10 +101,14 @@ class FullPass:
                 gradient.add_(model.gradient(), alpha=len(batch.y))
                 model.zero_grad()
             value += total(self.loss, block.predicted, block.rows.y, block.rows.weight)
+            if self._reported is not None:
+                reported += total(self._reported, block.predicted, block.rows.y, block.rows.weight)
         value, gradient = value / len(self.rows), gradient / len(self.rows)
+        self.objective = value if self._reported is None else reported / len(self.rows)
         if self.penalty is not None:
             weights = theta[: self.rows.X.shape[1]]
-            value += self.penalty.value(weights)
+            cost = self.penalty.value(weights)
+            value, self.objective = value + cost, self.objective + cost
             gradient[: len(weights)] += self.penalty.slope(weights)
         return value, gradient
 
@@ -94,24 +116,48 @@ class FullPass:
         """Return the model of theta, in the precision of the rows."""
         return self._make_model(theta.to(self.rows.y.dtype))
 
+    def batches(self) -> Iterator[Batch]:
+        """Go through all rows, in chunks."""
+        for block in self._batches:
+            yield from block.batches
+
     def mean(self, theta: torch.Tensor, cost: Callable) -> torch.Tensor:
         """Return the mean over all rows of ``cost(prediction, target)``, shape (n_columns,)."""
         model, mean = self.model(theta), theta.new_zeros(theta.shape[1])
-        for block in self._batches:
-            for batch in block.batches:
-                each = cost(model.predict(batch).detach(), batch.y)
-                mean += (each if batch.weight is None else each * batch.weight).sum(0, dtype=mean.dtype)
+        for batch in self.batches():
+            each = cost(model.predict(batch).detach(), batch.y)
+            mean += (each if batch.weight is None else each * batch.weight).sum(0, dtype=mean.dtype)
         return mean / len(self.rows)
 
 
 @dataclass
 class Refined:
-    """Where the refinement stopped, and the excess loss of each column there, in units of half the curvature."""
+    """Where the refinement stopped, and the excess loss of each column there, in units of half the curvature.
+
+    Attributes
+    ----------
+    theta : torch.Tensor of shape (n_theta, n_columns)
+    excesses : torch.Tensor of shape (n_columns,)
+    n_passes : int
+    is_slow : bool
+        Whether it ended before the floor was reached.
+    flattest : torch.Tensor of shape (n_columns,) or float
+        Smallest curvature met on the way, relative to the one that was meant.
+    resolution : torch.Tensor of shape (n_columns,) or float
+        Excess that rounding does not let anybody tell from none.
+    """
 
     theta: torch.Tensor
     excesses: torch.Tensor
-    n_passes: int
-    is_slow: bool
+    n_passes: int = 0
+    is_slow: bool = False
+    flattest: torch.Tensor | float = 1.0
+    resolution: torch.Tensor | float = 0.0
+
+    def or_better(self, theta: torch.Tensor, excesses: torch.Tensor) -> "Refined":
+        """Return, column by column, the better one of this and another outcome."""
+        better = excesses < self.excesses
+        return Refined(torch.where(better, theta, self.theta), torch.where(better, excesses, self.excesses))
 
     @property
     def excess(self) -> float:
@@ -123,6 +169,7 @@ def refine(
     full_pass: FullPass,
     transform: Transform,
     theta: torch.Tensor,
+    gradient: torch.Tensor,
     *,
     curvature: float,
     floor: float,
@@ -141,15 +188,15 @@ def refine(
     full_pass : FullPass
     transform : Transform
         Steps in theta are ``transform(v)``.
-    theta : torch.Tensor of shape (n_theta, n_columns)
-        The start.
+    theta, gradient : torch.Tensor of shape (n_theta, n_columns)
+        The start, and the gradient there.
     curvature : float
         About that of the loss in every direction of v.
     floor : float
         Squared norm of the remaining way in v at which a column is done: its excess loss, in units of half the
         curvature.
     max_iter : int
-        Passes at most.
+        Passes at most. Without any, the step is what would be right if the loss were as round as is hoped.
     impatient : bool
         Whether to stop when it goes slower than a fit transform would let it.
     after_pass : callable (loss of each column)
@@ -168,12 +215,14 @@ def refine(
         return transform.pull_back(gradient) / curvature
 
     resolution, norm = full_pass.resolution, partial(torch.linalg.vector_norm, dim=0)
-    v = theta.new_zeros(transform.n_directions, theta.shape[1])
-    gradient = measure(v, torch.ones_like(value, dtype=torch.bool))
+    gradient = transform.pull_back(gradient) / curvature
     size = gradient.square().sum(0)
-    first, best, noise = size, size, resolution * norm(gradient)
+    v = best_v = torch.zeros_like(gradient)
+    first, best, noise, flattest = size, size, resolution * norm(gradient), torch.ones_like(size)
     direction, length = -gradient, torch.ones_like(size)
-    n_passes, stale = 1, 0
+    n_passes = stale = 0
+    if max_iter < 1:
+        return Refined(theta + transform(direction), size, 0, is_slow=True)
     patience = PATIENCE if transform.weights.ndim > 1 else PATIENCE_OF_SCALED
     while best.max() > floor and n_passes < max_iter and stale < patience:
         is_open = best > floor
@@ -182,6 +231,7 @@ def refine(
         change = (trial - gradient) / length
         bend = (direction * change).sum(0)
         usable = (bend > 0) & is_open
+        flattest = torch.where(usable, torch.minimum(flattest, bend / direction.square().sum(0)), flattest)
         exact = torch.where(usable, -(gradient * direction).sum(0) / bend, 0.0)
         reach = exact / length  # below or above one, the gradient there is an interpolation or an extrapolation
         gradient = reach * trial + (1.0 - reach) * gradient
@@ -191,7 +241,7 @@ def refine(
         direction, length = turn * direction - gradient, torch.where(exact > 0, exact, 1.0)
         size = gradient.square().sum(0) + noise.square()
         stale = 0 if (size < best / 2).any() else stale + 1
-        best = torch.minimum(best, size)
-        if impatient and n_passes > PATIENCE and (size > first * SLOW ** (n_passes - 1)).all():
+        best_v, best = torch.where(size < best, v, best_v), torch.minimum(best, size)
+        if impatient and n_passes >= PATIENCE and (size > first * SLOW**n_passes).all():
             break
-    return Refined(theta + transform(v), size, n_passes, is_slow=bool(best.max() > floor))
+    return Refined(theta + transform(best_v), best, n_passes, is_slow=bool(best.max() > floor), flattest=flattest)

@@ -25,6 +25,7 @@ class TorchLoss:
     is_quadratic = False
     is_smooth = True
     by_autograd = True
+    finds_scale = False
 
     def __init__(self, function: Callable, n_targets: int = 1):
         self.function, self.n_targets = function, n_targets
@@ -104,6 +105,10 @@ class TorchLoss:
     def for_targets(self, n_targets: int) -> "TorchLoss":
         """Return the loss whose mean runs over that many targets."""
         return TorchLoss(self.function, n_targets)
+
+    def only(self, columns: torch.Tensor) -> "TorchLoss":
+        """Return the loss itself, the same for all columns."""
+        return self
 
     def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> "TorchLoss":
         """Return the loss of numbers brought back to the units that the function knows."""

@@ -7,12 +7,14 @@ an orthogonal factorisation; one that is diagonal and has no eigenvalue of that 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import scipy.linalg
 import torch
 
 from torchlinreg.engine.moments import root_mean_square
 
 QUICK_CONDITION = 1e5
 POWER_ITERATIONS = 50
+UNEVEN = 1e3  # times a row is larger than another, from which on a plain QR factorisation would lose its digits
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -43,6 +45,11 @@ class Transform:
     def n_directions(self) -> int:
         """Rows of v."""
         return self.rank + (self.offset is not None)
+
+    @property
+    def row_norms(self) -> torch.Tensor:
+        """How far a step of length one may move each weight, shape (n_features,)."""
+        return self.weights.abs() if self.weights.ndim == 1 else torch.linalg.vector_norm(self.weights, dim=1)
 
     def __call__(self, v: torch.Tensor) -> torch.Tensor:
         """Return T v, for v of shape (n_directions, n_columns)."""
@@ -99,7 +106,38 @@ class Transform:
         return back if self.gain is None else self.gain * back
 
 
-def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+@dataclass(frozen=True)
+class RowSpace:
+    """The span of the rows of a table whose columns depend on each other.
+
+    Attributes
+    ----------
+    basis : torch.Tensor of shape (n_features, rank)
+        Orthonormal basis of the span of the rows of ``table / scale``.
+    scale : torch.Tensor of shape (n_features,)
+        Of the columns.
+    """
+
+    basis: torch.Tensor
+    scale: torch.Tensor
+
+    def smallest(self, weights: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+        """Return the weights that predict the same, up to a constant, with the smallest norm of ``weights / unit``.
+
+        Parameters
+        ----------
+        weights : torch.Tensor of shape (n_features, n_columns)
+        unit : torch.Tensor of shape (n_features,)
+        """
+        scale = self.scale[:, None]
+        Q = _orthonormal((unit * self.scale)[:, None] * self.basis)
+        weights_in_units = weights / unit[:, None]
+        change = scale * (unit[:, None] * (Q @ (Q.T @ weights_in_units) - weights_in_units))
+        # What rounding would change of the predictions is taken back
+        return weights + (change - self.basis @ (self.basis.T @ change)) / scale
+
+
+def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor, RowSpace | None, float]:
     """Find T of full column rank such that ``sketch @ T`` has orthogonal columns of mean square one.
 
     Columns are brought to one scale first. Singular values below float64's rounding of the largest are then taken for
@@ -115,8 +153,8 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
     Returns
     -------
     transform : torch.Tensor of shape (n_features, rank)
-    span : torch.Tensor of shape (n_features, rank) or None
-        A basis of the span of the rows, if that is not everything.
+    span : RowSpace or None
+        The span of the rows, if that is not everything.
     condition : float
         Condition number of the scaled columns, as far as they are independent, or an upper bound of it.
     """
@@ -139,7 +177,7 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
     kept = singular > singular[0] * EPS * max(n_rows, n_features)
     singular, Vt = singular[kept], Vt[kept]
     spread = (singular[0] / singular[-1]).item() if len(singular) else 1.0
-    return Vt.T / singular / scale[:, None], Vt.T * scale[:, None], spread
+    return Vt.T / singular / scale[:, None], RowSpace(Vt.T, scale), spread
 
 
 def stretch(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
@@ -171,6 +209,18 @@ def largest_eigenvalue(times: Callable, like: torch.Tensor) -> float:
             return 0.0
         direction = image
     return eigenvalue
+
+
+def _orthonormal(table: torch.Tensor) -> torch.Tensor:
+    """Return an orthonormal basis of the span of the columns, accurate for rows of very different size, too."""
+    size = torch.linalg.vector_norm(table, dim=1)
+    if size.max() < UNEVEN * size.min():
+        return torch.linalg.qr(table)[0]
+    # Householder QR keeps the digits of small rows if columns are pivoted and the largest rows come first
+    # (Cox & Higham 1998, "Stability of Householder QR factorization for weighted least squares problems")
+    order = size.argsort(descending=True)
+    Q, *_ = scipy.linalg.qr(table[order].cpu().numpy(), mode="economic", pivoting=True)
+    return torch.empty_like(table).index_copy_(0, order, torch.from_numpy(Q).to(table))
 
 
 def _invert(factor: torch.Tensor) -> tuple[torch.Tensor, float]:

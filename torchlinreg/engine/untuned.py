@@ -1,5 +1,6 @@
 """Untuned mode: look at the table, choose everything, descend by mini-batches, then refine down to the optimum."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -7,6 +8,7 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
+from torchlinreg.engine.certificate import optimality_gap, rounding_excess
 from torchlinreg.engine.conditioning import (
     Conditioning,
     choose_method,
@@ -18,20 +20,39 @@ from torchlinreg.engine.descent import train_epoch
 from torchlinreg.engine.fitting import Fit, Settings, no_graph
 from torchlinreg.engine.losses import Loss, total
 from torchlinreg.engine.models import MODELS, Model
-from torchlinreg.engine.newton import minimise
+from torchlinreg.engine.newton import LARGEST_MATRIX, minimise
 from torchlinreg.engine.optimizers import SGD, Averaged, Penalised, Preconditioned, Rate
 from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
+from torchlinreg.engine.robust_scale import ScaleSearch
 from torchlinreg.engine.transforms import Transform
 
 AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-20}
 AUTO_TOL_OF_CURVES = 1e-16  # at best, where the loss is no parabola: the end of what float64 can tell, or
 AUTO_TOL_OF_JUMPS = 1e-6  # where its slope jumps, which the descent only comes close to
+AIM = 0.5  # share of it that the descent is content with, as what bounds the minimum is off by something, too
 FLOOR = 1e-24  # squared relative error below which nothing is left to gain in float64
 SAMPLE_ROWS = 1000
 ROUGHLY = 1e-3  # known is the loss that excess is measured in
 WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
+WIDER = (
+    1.0,
+    1.0,
+    25.0,
+    625.0,
+    125.0,
+    25.0,
+    5.0,
+    1.0,
+)  # times, the smooth losses whose slopes are tried to bound the minimum
 LARGE_PARTS = 100.0  # times the spread of the targets
+ENOUGH_OF_BOUNDS = 1e-10  # gap to a lower bound that is good enough: the bound itself is no sharper,
+ENOUGH_FOR_WIDE = 1e-8  # least of all where there are too many directions for Newton steps to it
+NOT_FINITE = (
+    "loss={loss!r} is {value} for predictions near the targets' mean: it overflows for targets of this size, or has no "
+    "value there. Write it so that it does not, such as log(cosh(r)) by torch.nn.functional.softplus, or scale the "
+    "targets first by sklearn.compose.TransformedTargetRegressor."
+)
 
 SKETCHES = {
     "table": "found from all {n} rows",
@@ -73,10 +94,12 @@ class _Untuned:
         if not self.loss.is_quadratic:
             tol = max(tol, AUTO_TOL_OF_CURVES if self.loss.is_smooth else AUTO_TOL_OF_JUMPS)
         self.tol = tol if settings.tol in ("auto", None) else settings.tol
-        self.limit = max(2, settings.max_iter)  # a step means nothing without a look at where it led
+        self.limit = settings.max_iter
         self.curve: list[float] = []
         self.n_steps = 0
         self.passing: FullPass | None = None
+        self.scale: ScaleSearch | None = None
+        """Of the residuals, where the loss goes by one that is found with the weights."""
         self.best: Callable[[], torch.Tensor] | None = None
         """Returns theta of the best pass so far, in the units of the data."""
         self.plan = {"backend": (settings.backend, "as asked, or the fastest that can do what is asked")}
@@ -111,21 +134,19 @@ class _Untuned:
         if slow:
             table = self._table("fold")
             refined = refine(table, theta)
-        theta = refined.theta
-        if table.transform.rank < table.n_features and self.penalty is None:
-            theta = self._least_norm(table, theta)
-        enough = max(self.tol, (8 * torch.finfo(table.rows.y.dtype).eps * table.condition) ** 2)
         self._explain(table, refined)
-        theta = table.unwind(theta, fit_intercept=self.settings.fit_intercept)
+        finished = refined.excesses <= refined.resolution.clamp(min=self.tol)
+        theta = table.unwind(refined.theta, fit_intercept=self.settings.fit_intercept)
         return Fit(
             theta,
             self.n_steps,
             self.curve,
-            converged=refined.excess <= enough,
-            n_unfinished=int((~(refined.excesses <= enough)).sum()),
-            optimality_gap=refined.excess,
+            converged=bool(finished.all()),
+            n_unfinished=int((~finished).sum()),
+            optimality_gap=(refined.excesses + self._rounding(table, theta)).max().item(),
             needs_double=self._needs_double(table, theta),
             plan=self.plan,
+            scale=None if self.scale is None else self.scale.scale * table.y_scale,
         )
 
     def _begin(self, table: Conditioning) -> torch.Tensor:
@@ -152,6 +173,9 @@ class _Untuned:
         if rows.weight is not None:
             table = replace(table, rows=replace(table.rows, weight=self.rows.weight.to(table.rows.y)))
         self.loss = settings.loss.rescaled(table.y_shift.to(table.rows.y), table.y_scale.to(table.rows.y))
+        if settings.loss.finds_scale:
+            self.scale = ScaleSearch(settings.loss, table.rows)
+            self.loss = self.scale.loss
         if settings.penalty is None:
             return table
         self.penalty = table.penalty_in_units(settings.penalty)
@@ -164,7 +188,7 @@ class _Untuned:
         return replace(table, transform=transform)
 
     def _full_pass(self, table: Conditioning, loss: Loss) -> FullPass:
-        self.passing = FullPass(self._model, loss, table.rows, table.load, self.penalty)
+        self.passing = FullPass(self._model, loss, table.rows, table.load, self.penalty, reported=self.loss)
         return self.passing
 
     def _trusted(self, table: Conditioning) -> bool:
@@ -177,8 +201,9 @@ class _Untuned:
     def _note(self, column_losses: torch.Tensor, table: Conditioning, theta: torch.Tensor | None = None) -> None:
         """Take note of an epoch that led to theta, or of a pass, and tell whoever wants to know."""
         self.curve.append((column_losses * table.y_scale.square()).sum().item())
-        # Smooth stand-ins for a loss cannot be compared; the latest is the closest
-        if not self.round or self.curve[-1] <= min(self.curve):
+        if self.loss.by_autograd and not math.isfinite(self.curve[-1]):
+            raise ValueError(NOT_FINITE.format(loss=self.settings.loss, value=self.curve[-1]))
+        if self.curve[-1] <= min(self.curve):
             theta = self.passing.best if theta is None else theta
             self.best = partial(table.unwind, theta.double(), fit_intercept=self.settings.fit_intercept)
         if self.settings.after_epoch(len(self.curve), self.curve[-1], self.best):
@@ -226,53 +251,107 @@ class _Untuned:
 
     def _refine(self, table: Conditioning, theta: torch.Tensor) -> Refined:
         """Go on from theta, and again from where that got stuck in rounding, as long as it helps."""
-        refined = Refined(theta, torch.full_like(theta[0], torch.inf), 0, is_slow=True)
-        before = float("inf")
-        while refined.excess > self.tol and refined.excess <= before / WORTHWHILE and len(self.curve) < self.limit:
-            before = refined.excess
+        full_pass, curvature = self._full_pass(table, self.loss), self.loss.curvature
+        theta, best = self._answer(table, theta), None
+        n_passes, before, flattest, is_slow = 0, float("inf"), 1.0, False
+        while True:
+            losses, gradient = full_pass(theta)
+            n_passes += 1
+            if len(self.curve) < self.limit:
+                self._note(losses, table)
+            excesses = table.transform.pull_back(gradient / curvature).square().sum(0) / flattest
+            best = Refined(theta, excesses) if best is None else best.or_better(theta, excesses)
+            stuck = n_passes > 1 and (best.excess > before / WORTHWHILE or len(self.curve) >= self.limit)
+            if best.excess <= self.tol or is_slow or stuck:
+                break
+            before = best.excess
             refined = refine(
-                self._full_pass(table, self.loss),
+                full_pass,
                 table.transform,
-                refined.theta,
-                curvature=self.loss.curvature,
+                theta,
+                gradient,
+                curvature=curvature,
                 floor=FLOOR if table.sketch == "table" and self.method == "whiten" else self.tol,
                 max_iter=self.limit - len(self.curve),
                 impatient=table.sketch == "sample" and self.method == "whiten",
                 after_pass=lambda losses: self._note(losses, table),
             )
-            self.n_steps += refined.n_passes
-            if table.sketch == "sample" and refined.is_slow:
-                break
-        return refined
+            theta, flattest = self._answer(table, refined.theta), refined.flattest
+            n_passes += refined.n_passes
+            is_slow = table.sketch == "sample" and refined.is_slow
+        self.n_steps += n_passes
+        best = replace(best, n_passes=n_passes, is_slow=is_slow and best.excess > self.tol)
+        if self.method == "whiten" or table.n_features > LARGEST_MATRIX:
+            rounding = (8 * full_pass.resolution * table.condition) ** 2
+            return replace(best, resolution=torch.full_like(best.excesses, rounding))
+        return self._certified(table, best, 3 * [full_pass], torch.full_like(best.excesses, 0.5 * self.loss.curvature))
 
     def _bend(self, table: Conditioning, theta: torch.Tensor) -> Refined:
         """Go on from theta by steps that follow the bends of the loss and the kinks of the penalty."""
-        unit = self._best_constant(table)
-        theta, excess, n_passes = minimise(
-            partial(self._full_pass, table),
-            self.loss,
-            table.transform,
-            theta,
-            unit=unit,
-            tol=self.tol,
-            max_iter=self.limit - len(self.curve),
-            seed=self.settings.seed,
-            after_pass=lambda losses: self._note(losses, table),
-        )
+        if self.scale is not None and self.start is not None:
+            self.scale.begin_at(self._full_pass(table, self.loss), theta)
+            self.loss = self.scale.loss
+        unit, n_passes = self._best_constant(table), 0
+        while True:
+            theta, width, taken = minimise(
+                partial(self._full_pass, table),
+                self.loss,
+                table.transform,
+                theta,
+                unit=unit,
+                tol=self.tol if self.loss.is_smooth else AIM * self.tol,
+                max_iter=self.limit - len(self.curve),
+                seed=self.settings.seed,
+                after_pass=lambda losses: self._note(losses, table),
+                warm=n_passes > 0,
+            )
+            n_passes += taken
+            full_pass = self._full_pass(table, self.loss)
+            if self.scale is None or self.scale.update(full_pass, theta, self.tol) or len(self.curve) >= self.limit:
+                break
+            self.loss = self.scale.loss
         self.n_steps += n_passes
-        return Refined(theta, excess / unit, n_passes, is_slow=False)
+        unit = self._best_constant(table)
+        smooth = [self._full_pass(table, self.loss.smoothed(more * width)) for more in WIDER] if width.any() else []
+        refined = self._certified(
+            table, Refined(theta, torch.zeros_like(unit), n_passes), smooth or 3 * [full_pass], unit
+        )
+        return refined if self.scale is None else replace(refined, excesses=refined.excesses + self.scale.unsettled)
+
+    def _certified(self, table: Conditioning, refined: Refined, smooth: list[FullPass], unit: torch.Tensor) -> Refined:
+        """Return the outcome as the user will have it, with a gap, in that unit, that does not rest on its history."""
+        answer = self._answer(table, refined.theta)
+        gap, resolution = optimality_gap(
+            self._full_pass(table, self.loss),
+            smooth,
+            table.transform,
+            answer,
+            refined.theta,
+            enough=max(self.tol, ENOUGH_OF_BOUNDS) * unit,
+            seed=self.settings.seed,
+        )
+        enough = ENOUGH_FOR_WIDE if table.transform.n_directions > LARGEST_MATRIX else ENOUGH_OF_BOUNDS
+        resolution = torch.maximum(resolution, enough * unit)
+        return replace(refined, theta=answer, excesses=gap / unit, resolution=resolution / unit)
+
+    def _answer(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
+        """Return theta as it is once it has been given to the user: the smallest of many, in the units of the data."""
+        if self.settings.penalty is None:
+            theta = table.minimum_norm(theta)
+        fit_intercept = self.settings.fit_intercept
+        return table.wind(table.unwind(theta, fit_intercept=fit_intercept), fit_intercept=fit_intercept)
 
     def _best_constant(self, table: Conditioning) -> torch.Tensor:
         """Return the loss of the best constant prediction, which excess is measured in."""
         y, weight = table.rows.y, table.rows.weight
         rows = replace(table.rows, X=y.new_empty(len(y), 0))
-        if weight is None or weight.shape[1] == 1:
+        if self.scale is None and (weight is None or weight.shape[1] == 1):
             rows = replace(rows, models=1)  # which have the same one
         none, theta = table.shift[:0], table.shift.new_zeros(int(self.settings.fit_intercept), rows.n_columns)
 
         def full_pass(loss: Loss) -> FullPass:
             backend = "autograd" if loss.by_autograd else "analytic"
-            return FullPass(partial(self._model, backend=backend), loss, rows, {})
+            return FullPass(partial(self._model, backend=backend), loss, rows, {}, reported=self.loss)
 
         if self.settings.fit_intercept:
             theta, _, _ = minimise(
@@ -287,20 +366,32 @@ class _Untuned:
                 after_pass=lambda losses: None,
             )
         value = full_pass(self.loss)(theta)[0]
-        return torch.where(value > 0, value, 1.0)
+        if self.loss.by_autograd and not value.isfinite().all():
+            raise ValueError(NOT_FINITE.format(loss=self.settings.loss, value=value.sum().item()))
+        return torch.where(value > 0, value, 1.0).expand(self.rows.n_columns)
 
-    def _least_norm(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
-        """Of the many answers choose the smallest, and mend what rounding the change cost the predictions."""
-        theta = table.minimum_norm(theta)
+    def _rounding(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
+        """Return what rounding theta, in the units of the data, to the precision of `coef_` adds to the gap."""
+        if self.settings.dtype == torch.float64:
+            return torch.zeros_like(theta[0])
+        fit_intercept = self.settings.fit_intercept
+        rounded = theta.to(self.settings.dtype).double()
         if not self.round:
-            return theta
-        gradient = self._full_pass(table, self.loss)(theta)[1]
-        return theta - table.transform(table.transform.pull_back(gradient)) / self.loss.curvature
+            both = (table.wind(each, fit_intercept=fit_intercept) for each in (theta, rounded))
+            return rounding_excess(self._full_pass(table, self.loss), *both) / self._best_constant(table)
+        n_features, chosen = table.n_features, slice(None, None, max(1, len(self.rows.X) // SAMPLE_ROWS))
+        change = rounded - theta
+        moved = self.rows.X[chosen].to(theta) @ change[:n_features] + change[n_features:].sum(0)
+        weight = 1.0 if self.rows.weight is None else self.rows.weight[chosen].to(theta)
+        excess = (weight * (moved / table.y_scale).square()).mean(0)
+        if self.settings.penalty is None:
+            return excess
+        return excess + 2 * self.settings.penalty.value(change[:n_features]) / table.y_scale.square()
 
     def _needs_double(self, table: Conditioning, theta: torch.Tensor) -> bool:
         """Whether the parts of a prediction are so much larger than what they leave that single precision loses it."""
         sample = self.rows.X[:: max(1, len(self.rows.X) // SAMPLE_ROWS)].abs().to(theta)
-        parts = (sample @ theta[: table.n_features].abs()).amax(0) + theta[table.n_features :].abs()
+        parts = (sample @ theta[: table.n_features].abs()).amax(0) + theta[table.n_features :].abs().sum(0)
         return bool((parts > LARGE_PARTS * table.y_scale).any())
 
     def _explain_descent(self, batches: MiniBatches, rate: float, *, good: bool) -> None:
@@ -326,5 +417,9 @@ class _Untuned:
             "once" if table.sketch == "table" else "as they are read: some lie far from zero, or need more precision"
         )
         self.plan["centring"] = (shifted, f"columns are centred {where}" if shifted else "done in the algebra")
+        if self.scale is not None:
+            delta = (self.scale.epsilon * self.scale.scale * table.y_scale).tolist()
+            why = f"{self.scale.epsilon:g} scales of the residuals, which are found with the weights"
+            self.plan["delta"] = (delta[0] if len(delta) == 1 else delta, why)
         how = "conjugate gradients, from the true residual each time" if self.round else "Newton steps"
         self.plan["full_passes"] = (refined.n_passes, how)

@@ -1,0 +1,162 @@
+"""How far an answer is from the optimum, measured at the answer itself: a lower bound of the objective, by duality.
+
+By Fenchel's inequality any slopes r of the loss, a number for each row, bound the minimum from below, as far as the
+penalty bears the gradient X'r / n that they make. The bound is sharp where r are the slopes at the optimum. Those of a
+smooth loss that stands for one with jumps will do, and a Newton step brings them closer than the answer is: then what
+the answer lacks shows, and not what was hoped for it.
+"""
+
+import torch
+
+from torchlinreg.engine.newton import LARGEST_MATRIX, Objective, newton, newton_step
+from torchlinreg.engine.refinement import FullPass
+from torchlinreg.engine.transforms import EPS, Transform
+
+PASSES = 20  # at most, to slopes of each smooth loss that bound the minimum well
+SHARP = 0.05  # share of a gap that is good enough, to whose square such slopes are sought: errors count by their root
+ROUNDINGS = 64  # of a number, that a sum may add up to
+
+
+def optimality_gap(
+    full_pass: FullPass,
+    smooth_passes: list[FullPass],
+    transform: Transform,
+    theta: torch.Tensor,
+    near: torch.Tensor,
+    *,
+    enough: torch.Tensor,
+    seed: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bound the excess of the objective over its minimum.
+
+    Where the loss is known by its values only, an estimate has to do: what a Newton step promises, if it keeps its
+    word.
+
+    Parameters
+    ----------
+    full_pass : FullPass
+    smooth_passes : list of FullPass
+        Of losses that stand for it, and have slopes to try: the closest one first.
+    transform : Transform
+        The variables to take steps in: diagonal if the penalty has kinks.
+    theta, near : torch.Tensor of shape (n_theta, n_columns), float64
+        The answer, and the same as the solver left it: where to look for slopes from.
+    enough : torch.Tensor of shape (n_columns,)
+        A gap that is small enough to look no further.
+    seed : int
+        Of the rows that curvature is estimated from, if there are too many.
+
+    Returns
+    -------
+    gap : torch.Tensor of shape (n_columns,)
+    resolution : torch.Tensor of shape (n_columns,)
+        What of it may be rounding.
+    """
+    start, v = near, near.new_zeros(transform.n_directions, near.shape[1])
+    if full_pass.penalty is not None and not full_pass.penalty.is_smooth:
+        start, v = torch.zeros_like(near), transform.inverse(near)
+    can_step, dual_v = transform.n_directions <= LARGEST_MATRIX, v
+    best = torch.full_like(enough, torch.inf)
+    for smooth, n_passes in zip(smooth_passes, (0, *[PASSES] * len(smooth_passes)), strict=False):
+        objective = Objective(smooth, transform, start, seed, thin=True)
+        if full_pass.loss.by_autograd:
+            return _promised(full_pass, objective, v, can_step=can_step)
+        if n_passes:
+            floor = (SHARP * enough).square()
+            dual_v, *_ = newton(objective, dual_v, floor=floor, max_iter=n_passes, after_pass=_ignore)
+        gap, resolution = _duality_gap(full_pass, smooth, transform, theta, objective.theta(dual_v))
+        best = torch.minimum(best, gap)
+        if not can_step or (best <= torch.maximum(enough, resolution)).all():
+            break
+    return best, resolution
+
+
+def _duality_gap(full_pass: FullPass, smooth: FullPass, transform: Transform, theta, dual_theta) -> tuple:
+    """Return the gap between theta and the bound by the slopes at another theta, both of shape (n_theta, n_columns).
+
+    Returns
+    -------
+    gap : torch.Tensor of shape (n_columns,)
+    resolution : torch.Tensor of shape (n_columns,)
+        What of it may be rounding.
+    """
+    loss, penalty, n_features = full_pass.loss, full_pass.penalty, full_pass.rows.X.shape[1]
+    gap, size, slopes, squares, parts = torch.zeros_like(theta[:1]).repeat(5, 1)
+    gradient, both = torch.zeros_like(theta), torch.cat([theta, dual_theta], dim=1)
+    for batch in full_pass.batches():
+        X, y = batch.X.to(theta), batch.y.to(theta)
+        predicted, other = (X @ both[:n_features] + both[n_features:].sum(0)).chunk(2, dim=1)
+        residual, slope = predicted - y, loss.feasible(smooth.loss.slope(other, y))
+        value, conjugate, product = loss.value(predicted, y), loss.conjugate(slope), residual * slope
+        weight = 1.0 if batch.weight is None else batch.weight.to(theta)
+        gap += (weight * (value + conjugate - product).clamp(min=0)).sum(0)
+        size += (weight * (value + conjugate + product.abs())).sum(0)
+        slopes += (weight * slope.square()).sum(0)
+        squares += (weight * residual.square()).sum(0)
+        largest = X.abs() @ theta[:n_features].abs() + theta[n_features:].abs().sum(0)
+        parts += (weight * largest.square()).sum(0)
+        slope = weight * slope
+        gradient[:n_features] += X.T @ slope
+        gradient[n_features:] += slope.sum(0)
+    gap, size, slopes, squares, parts, gradient = (
+        part / len(full_pass.rows) for part in (gap, size, slopes, squares, parts, gradient)
+    )
+    # Predictions of the optimum are no farther from the targets, in the mean, and so no farther apart than twice that
+    reach, rest = 2.0 * squares.sqrt(), gradient.clone()
+    if penalty is not None:
+        weights, unit = theta[:n_features], reach * transform.row_norms[:, None]
+        of_penalty, rest[:n_features] = penalty.duality_gap(weights, gradient[:n_features], unit)
+        gap, size = gap + of_penalty, size + penalty.value(weights) + (weights * gradient[:n_features]).abs().sum(0)
+    # Predictions whose parts cancel are rounded, and slopes with them
+    rounding = EPS * parts.sqrt()
+    of_slopes = torch.minimum(loss.curvature * rounding, slopes.sqrt()) if loss.is_smooth else 0.0
+    gap = gap + reach * _norm(transform.pull_back(rest)) + rounding * slopes.sqrt()
+    return gap, ROUNDINGS * EPS * (size + reach * slopes.sqrt()) + 2.0 * reach * of_slopes
+
+
+def rounding_excess(full_pass: FullPass, theta: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """Return how much larger the objective is at the second theta, or zero, shape (n_columns,)."""
+    n_features, loss = full_pass.rows.X.shape[1], full_pass.loss
+    more, both = torch.zeros_like(theta[0]), torch.cat([theta, rounded], dim=1)
+    for batch in full_pass.batches():
+        X, y = batch.X.to(theta), batch.y.to(theta)
+        before, after = (X @ both[:n_features] + both[n_features:].sum(0)).chunk(2, dim=1)
+        weight = 1.0 if batch.weight is None else batch.weight.to(theta)
+        more += (weight * (loss.value(after, y) - loss.value(before, y))).sum(0)
+    more /= len(full_pass.rows)
+    if full_pass.penalty is not None:
+        more += full_pass.penalty.value(rounded[:n_features]) - full_pass.penalty.value(theta[:n_features])
+    return more.clamp(min=0)
+
+
+def _promised(full_pass: FullPass, objective: Objective, v: torch.Tensor, *, can_step: bool) -> tuple:
+    """Return what a Newton step promises to gain or, if it is not to be trusted, the slope times how far it may go."""
+    every = torch.ones_like(v[0], dtype=torch.bool)
+    value, gradient = objective(v, every)
+    slope = _norm(_subgradient(objective, v, gradient))
+    reach = 2.0 * full_pass.mean(objective.theta(v), lambda p, y: (p - y).square()).sqrt()
+    resolution = ROUNDINGS * objective.resolution * value.abs()
+    if not can_step:
+        return slope * reach, resolution
+    objective.look(v, every)
+    step, promised = newton_step(objective, v, value, gradient, torch.zeros_like(slope))
+    _, there = objective(v + step, every)
+    left = _norm(_subgradient(objective, v + step, there))
+    trusted = (_norm(step) <= reach) & ((left <= 0.5 * slope) | (slope * reach <= resolution))
+    return torch.where(trusted, promised, slope * reach), resolution
+
+
+def _subgradient(objective: Objective, v: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Return the smallest subgradient."""
+    if objective.kink is None:
+        return gradient
+    beyond = gradient - torch.clamp(gradient, -objective.kink, objective.kink)
+    return torch.where(v == 0, beyond, gradient + objective.kink * v.sign())
+
+
+def _ignore(values: torch.Tensor) -> None:
+    pass
+
+
+def _norm(v: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(v, dim=0)
