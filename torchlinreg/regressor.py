@@ -52,8 +52,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         ``MSELoss``: averaged over rows and targets), "huber", "absolute_error", "quantile", "epsilon_insensitive" or
         "squared_epsilon_insensitive"; as an object where it has a parameter, such as ``Huber(delta=2.0)`` or
         ``Quantile(0.9)``. "huber" counts residuals linearly beyond 1.35 of their scales, as
-        :class:`~sklearn.linear_model.HuberRegressor` does. Or, with a backend that uses autograd, a loss of :mod:`torch.nn` or any function
-        ``(prediction, target) -> loss``, of single elements or of their mean.
+        :class:`~sklearn.linear_model.HuberRegressor` does. Or, with a backend that uses autograd, a loss of
+        :mod:`torch.nn` or any function ``(prediction, target) -> loss``, of single elements or of their mean.
     penalty : {"l2", "l1", "elasticnet"} or None, default=None
         What large weights cost.
     alpha : float or array-like of shape (n_targets,), default=0.0001
