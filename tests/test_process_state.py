@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning
+from torchlinreg.engine import conditioning, fitting
 
 MODES = {
     "untuned": {},
@@ -142,6 +142,86 @@ def test_number_of_threads_is_kept(model, table, n_threads):
         model.fit(X, y)
         assert torch.get_num_threads() == n_threads
     assert_allclose(model.coef_, expected, rtol=1e-12)
+
+
+class Threads:
+    """A loss that notes how many threads torch may use while it is computed, and can fail."""
+
+    def __init__(self, error=None):
+        self.seen, self.error = set(), error
+
+    def __call__(self, predicted, y):
+        self.seen.add(torch.get_num_threads())
+        if self.error is not None:
+            raise self.error
+        return (predicted - y).square().mean()
+
+
+@pytest.mark.parametrize("parameters", [{}, {"learning_rate": 0.005, "max_iter": 3}], ids=["untuned", "textbook"])
+def test_small_tables_are_learnt_from_on_one_thread(table, monkeypatch, parameters):
+    X, y, _ = table
+    small, large = Threads(), Threads()
+    with switched(torch.get_num_threads, torch.set_num_threads, 3):
+        TorchLinearRegressor(loss=small, random_state=0, **parameters).fit(X, y)
+        monkeypatch.setattr(fitting, "ONE_THREAD_ELEMENTS", 0)
+        TorchLinearRegressor(loss=large, random_state=0, **parameters).fit(X, y)
+    assert (small.seen, large.seen) == ({1}, {3})
+
+
+def test_one_thread_is_for_few_operations_only(table, monkeypatch):
+    X, y, _ = table  # 60 rows of 4 features, and 2 targets
+    for operations, expected in ((60 * 4 * 4 * 2, 1), (60 * 4 * 4 * 2 - 1, 3)):
+        monkeypatch.setattr(fitting, "ONE_THREAD_OPERATIONS", operations)
+        loss = Threads()
+        with switched(torch.get_num_threads, torch.set_num_threads, 3):
+            TorchLinearRegressor(loss=loss, learning_rate=0.005, max_iter=3).fit(X, y)
+        assert loss.seen == {expected}
+
+
+def test_number_of_threads_is_kept_after_an_error(table):
+    X, y, _ = table
+    loss = Threads(KeyError("no more"))
+    with switched(torch.get_num_threads, torch.set_num_threads, 3):
+        with pytest.raises(KeyError, match="no more"):
+            TorchLinearRegressor(loss=loss, learning_rate=0.005).fit(X, y)
+        assert torch.get_num_threads() == 3
+    assert loss.seen == {1}
+
+
+def test_number_of_threads_is_kept_while_several_fit(table):
+    """Each thread has a number of its own: a thread that fits first of all its life, one with another number, ..."""
+    X, y, _ = table
+    losses = [Threads() for _ in range(8)]
+    together = threading.Barrier(len(losses))
+
+    def fit(number):
+        if number % 2:
+            torch.get_num_threads()  # or torch sets it anew
+            torch.set_num_threads(number)
+        together.wait(10)
+        TorchLinearRegressor(loss=losses[number], random_state=0).fit(X, y)
+        found = torch.get_num_threads()
+        together.wait(10)
+        return found
+
+    with switched(torch.get_num_threads, torch.set_num_threads, 3), ThreadPoolExecutor(len(losses)) as pool:
+        found = list(pool.map(fit, range(len(losses))))
+        assert torch.get_num_threads() == 3
+    assert found[1::2] == [1, 3, 5, 7]
+    assert all(loss.seen == {1} for loss in losses)
+
+
+def test_a_thread_that_has_never_computed_finds_the_number_set(table):
+    X, y, _ = table
+    loss = Threads()
+
+    def fit():
+        TorchLinearRegressor(loss=loss, random_state=0).fit(X, y)
+        return torch.get_num_threads()
+
+    with switched(torch.get_num_threads, torch.set_num_threads, 5), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fit).result() == 5
+    assert loss.seen == {1}
 
 
 class BreaksOff(torch.optim.SGD):

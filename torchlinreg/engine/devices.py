@@ -1,12 +1,16 @@
 """Where the numbers live: device, precision, and torch's global switches left as they were found."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from threading import Lock
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 ROOM = 0.7  # of the free memory of a device, that a table may take
+ONE_THREAD_ELEMENTS = 2**19  # of a table; up to here, and
+ONE_THREAD_OPERATIONS = 2**26  # multiplications in factorising it for each column, one thread does all the work
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -92,3 +96,20 @@ class _FullPrecision:
 
 
 full_precision = _FullPrecision()  # a setting of the whole process: fits in several threads share the one switch
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    """Find the libraries that compute on OpenMP's threads, torch's products and factorisations among them."""
+    return ThreadpoolController().select(user_api="openmp")
+
+
+def one_thread() -> AbstractContextManager:
+    """Compute on the calling thread alone, from this call on until the context is left.
+
+    OpenMP's threads spin while they wait for each other. Where others use the machine too, a product of a few thousand
+    numbers then takes milliseconds, a hundred times what it takes alone. The number of threads belongs to the calling
+    thread, so that fits in several threads need not know of each other.
+    """
+    torch.get_num_threads()  # on its first call in a thread torch sets the number, which must not happen later
+    return _openmp().limit(limits=1)

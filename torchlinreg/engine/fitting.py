@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from torchlinreg.engine.devices import full_precision
+from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.devices import ONE_THREAD_ELEMENTS, ONE_THREAD_OPERATIONS, full_precision, one_thread
 from torchlinreg.engine.losses import Loss
 from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.schedules import Schedule
@@ -115,10 +116,15 @@ class Fit:
     scale: torch.Tensor | None = None
 
 
-def no_graph(settings: Settings, *, by_hand: bool) -> ExitStack:
-    """Switch off what training does not need, whatever the caller has switched on: autograd and reduced precision."""
+def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> ExitStack:
+    """Switch off what training does not need, whatever the caller has switched on.
+
+    That is autograd, reduced precision and, where there is little to compute, all threads but one.
+    """
     stack = ExitStack()
     stack.enter_context(full_precision())
+    if _is_little(rows):
+        stack.enter_context(one_thread())
     for kind in AUTOCAST_DEVICES:
         if torch.is_autocast_enabled(kind):
             stack.enter_context(torch.autocast(kind, enabled=False))
@@ -126,3 +132,10 @@ def no_graph(settings: Settings, *, by_hand: bool) -> ExitStack:
     stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
     stack.enter_context(torch.no_grad())
     return stack
+
+
+def _is_little(rows: Rows) -> bool:
+    """Whether training is over before threads have found together."""
+    elements = rows.X.numel()
+    operations = elements * min(rows.X.shape) * rows.n_columns
+    return elements <= ONE_THREAD_ELEMENTS and operations <= ONE_THREAD_OPERATIONS

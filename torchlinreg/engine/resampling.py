@@ -135,7 +135,7 @@ def _refuse_zero(weight: torch.Tensor) -> torch.Tensor:
 
 def _solve_by_products(rows: Rows, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns) -> None:
     """Solve for the change from theta, in variables in which the loss of the table is round."""
-    with no_graph(settings, by_hand=True):
+    with no_graph(settings, rows, by_hand=True):
         table = condition(rows, "whiten", settings.dtype, fit_intercept=settings.fit_intercept, seed=settings.seed)
         if table.span is not None:
             # Of the weights that predict the same, the smallest

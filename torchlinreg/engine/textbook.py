@@ -38,7 +38,7 @@ def fit_textbook(rows: Rows, theta: torch.Tensor, settings: Settings, memory: di
     # torch's own SGD has one rate and one momentum for all columns
     of_columns = any(isinstance(number, torch.Tensor) for number in (settings.learning_rate, settings.momentum))
     by_hand = plain and (settings.backend != "linear" or of_columns)
-    with no_graph(settings, by_hand=by_hand):
+    with no_graph(settings, rows, by_hand=by_hand):
         if settings.conditioning in ("auto", None):
             return _Training(rows, theta, settings, by_hand=by_hand, memory=memory).run()
         table = condition(

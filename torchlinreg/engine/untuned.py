@@ -72,7 +72,7 @@ def fit_untuned(rows: Rows, settings: Settings, start: torch.Tensor | None = Non
     start : torch.Tensor of shape (n_features + fit_intercept, n_columns), optional
         Near the optimum, if anybody knows where that is.
     """
-    with no_graph(settings, by_hand=True):
+    with no_graph(settings, rows, by_hand=True):
         return _Untuned(rows, settings, start).fit()
 
 
