@@ -1,9 +1,41 @@
 """Linear regression by mini-batch SGD in PyTorch, at home in scikit-learn."""
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from torchlinreg.comparison import compare
 from torchlinreg.grid import TorchLinearRegressorCV
 from torchlinreg.inference import bootstrap
 from torchlinreg.regressor import TorchLinearRegressor
 
-__all__ = ["TorchLinearRegressor", "TorchLinearRegressorCV", "__version__", "bootstrap", "compare"]
+if TYPE_CHECKING:
+    from torchlinreg import callbacks, datasets, displays, losses, schedules
+
 __version__ = "0.1.0"
+
+_SUBMODULES = ["callbacks", "datasets", "displays", "losses", "schedules"]
+__all__ = [
+    "TorchLinearRegressor",
+    "TorchLinearRegressorCV",
+    "__version__",
+    "bootstrap",
+    "callbacks",
+    "compare",
+    "datasets",
+    "displays",
+    "losses",
+    "schedules",
+]
+
+
+def __dir__() -> list[str]:
+    """List what is public, and not the other modules that were imported on the way."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a public submodule when it is first asked for."""
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,3 +5,8 @@ from torchlinreg.displays.fit import FitDisplay, LossCurveDisplay
 from torchlinreg.displays.path import RegularizationPathDisplay
 
 __all__ = ["CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"]
+
+
+def __dir__() -> list[str]:
+    """List what is public, and not the modules that it comes from."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
