@@ -3,9 +3,11 @@ import builtins
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
@@ -71,6 +73,96 @@ def test_loss_curve_refuses(pyplot, line):
         LossCurveDisplay.from_estimator(LinearRegression().fit(*line))
     with pytest.raises(ValueError, match="empty: fit for at least one epoch"):
         LossCurveDisplay([]).plot()
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        TorchLinearRegressor(learning_rate=0.05, max_iter=5, tol=None, early_stopping=True, random_state=0),
+        MLPRegressor(hidden_layer_sizes=[2], solver="sgd", early_stopping=True, max_iter=50, tol=100, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_loss_curve_with_validation_scores(pyplot, line, model):
+    model.fit(*line)
+    display = LossCurveDisplay.from_estimator(model)
+    assert_array_equal(display.line_.get_ydata(), model.loss_curve_)
+    assert_array_equal(display.validation_line_.get_ydata(), model.validation_scores_)
+    assert_array_equal(display.validation_line_.get_xdata(), np.arange(1, len(model.validation_scores_) + 1))
+    assert display.validation_line_.axes is display.validation_ax_ is not display.ax_
+    assert display.validation_ax_.get_ylabel() == "Validation score"
+    assert display.validation_ax_.get_yscale() == "linear"
+    assert display.validation_ax_.get_shared_x_axes().joined(display.ax_, display.validation_ax_)
+    assert legend(display.ax_) == ["training loss", "validation score"]
+    assert display.validation_ax_.get_legend() is None
+    # told apart without colours as well
+    assert (display.line_.get_color(), display.validation_line_.get_color()) == ("tab:blue", "tab:orange")
+    assert (display.line_.get_linestyle(), display.validation_line_.get_linestyle()) == ("-", "--")
+    display.figure_.canvas.draw()
+
+
+def test_loss_curve_without_validation_scores(pyplot, line):
+    display = LossCurveDisplay.from_estimator(textbook(*line))
+    assert display.validation_line_ is None
+    assert display.validation_ax_ is None
+    assert len(display.figure_.axes) == 1
+
+
+def test_validation_scores_share_axes(pyplot):
+    first = LossCurveDisplay([3, 2, 1], estimator_name="one", validation_scores=[0.1, 0.5, 0.6]).plot()
+    second = LossCurveDisplay([4, 2], validation_scores=[0, 0.3]).plot(
+        first.ax_, name="two", validation_ax=first.validation_ax_, validation_line_kwargs={"c": "black", "ls": ":"}
+    )
+    assert second.validation_ax_ is first.validation_ax_
+    assert len(first.figure_.axes) == 2
+    assert second.validation_line_.get_color() == "black"
+    assert second.validation_line_.get_linestyle() == ":"
+    assert legend(first.ax_) == [
+        "one, training loss",
+        "two, training loss",
+        "one, validation score",
+        "two, validation score",
+    ]
+
+
+def test_validation_scores_have_a_style_of_their_own(pyplot, line):
+    model = TorchLinearRegressor(learning_rate=0.05, max_iter=5, tol=None, early_stopping=True, random_state=0).fit(
+        *line
+    )
+    _, (left, right) = pyplot.subplots(1, 2)
+    display = LossCurveDisplay.from_estimator(
+        model, ax=left, validation_ax=right, line_kwargs={"lw": 3}, validation_line_kwargs={"color": "k"}
+    )
+    assert display.validation_ax_ is right
+    assert display.line_.get_linewidth() == 3
+    assert display.validation_line_.get_color() == "k"
+
+
+TENSORS = {
+    "graph": lambda values: torch.tensor(values, requires_grad=True),
+    "bfloat16": lambda values: torch.tensor(values, dtype=torch.bfloat16),
+    "negated": lambda values: torch._neg_view(-torch.tensor(values)),
+}
+
+
+@pytest.mark.parametrize("tensor", TENSORS.values(), ids=TENSORS)
+def test_tensors_are_drawn(pyplot, rng, tensor):
+    x = rng.integers(-8, 9, size=20).astype(float)
+    y = 2 * x + rng.integers(0, 2, size=20)  # which bfloat16 has
+    model = TorchLinearRegressor().fit(tensor(x[:, np.newaxis]), tensor(y))
+    display = FitDisplay.from_estimator(model, tensor(x[:, np.newaxis]), tensor(y))
+    assert_array_equal(display.scatter_.get_offsets(), np.column_stack([x, y]))
+    assert_allclose(display.y_line, model.predict(display.x_line[:, np.newaxis]))
+    again = FitDisplay(*map(tensor, (x, y, x, y))).plot()
+    assert_array_equal(again.scatter_.get_offsets(), np.column_stack([x, y]))
+    assert_array_equal(again.line_.get_ydata(), y)
+    curve = LossCurveDisplay(tensor(np.array([2.0, 1.0])), validation_scores=tensor(np.array([0.5, 0.75]))).plot()
+    assert_array_equal(curve.line_.get_ydata(), [2, 1])
+    assert_array_equal(curve.validation_line_.get_ydata(), [0.5, 0.75])
 
 
 @pytest.mark.parametrize("make", [textbook, lambda X, y: LinearRegression().fit(X, y)], ids=["torch", "sklearn"])

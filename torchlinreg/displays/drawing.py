@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.pipeline import Pipeline
+
+from torchlinreg.arrays import to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +53,11 @@ def merge(style: dict[str, Any], wanted: dict[str, Any] | None, artist: type) ->
     if "c" in wanted:  # scatter's colours by value, which it refuses beside a plain colour
         style = {key: value for key, value in style.items() if key != "color"}
     return style | wanted
+
+
+def to_array(numbers: Any, name: str) -> Any:
+    """Return a tensor as an array, from wherever and however it is kept, and anything else as it is."""
+    return to_numpy(numbers, name) if isinstance(numbers, torch.Tensor) else numbers
 
 
 def column_name(table: Any, default: str) -> str:
@@ -161,3 +169,17 @@ def _shortened(name: str) -> str:
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME // 2 - 1]}…{name[-_LONGEST_NAME // 2 :]}"
     return name.replace("$", r"\$")  # which would begin a formula
+
+
+def largest(coefs: np.ndarray, count: int) -> np.ndarray:
+    """Return which features have the largest coefficients, each beside the largest of its target, the first first.
+
+    Parameters
+    ----------
+    coefs : ndarray of shape (n_targets, n_features)
+    count : int
+        How many at most.
+    """
+    sizes = np.abs(coefs)
+    shares = sizes / np.maximum(sizes.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return np.argsort(-shares.max(axis=0), kind="stable")[:count]

@@ -3,6 +3,7 @@
 Predicted against actual values is :class:`sklearn.metrics.PredictionErrorDisplay`, which draws any regressor.
 """
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,29 +11,36 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-from torchlinreg.displays.drawing import column_name, import_matplotlib, last_step, merge, new_axes
+from torchlinreg.displays.drawing import column_name, import_matplotlib, last_step, merge, new_axes, to_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 _FEW_EPOCHS = 30  # up to here each epoch is marked with a dot
 _GRID_POINTS = 200  # enough for a polynomial pipeline to look smooth
 
 
 class LossCurveDisplay:
-    """The mean training loss of each epoch.
+    """The mean training loss of each epoch, and the scores on rows held out if there are any.
 
     Parameters
     ----------
     loss_curve : array-like of shape (n_epochs,)
         Mean training loss of each epoch, the first one first.
     estimator_name : str or None, default=None
-        Label of the curve; None draws no legend.
+        Label of the curve; None draws no legend, unless there are scores.
+    validation_scores : array-like of shape (n_epochs,) or None, default=None
+        Score of each epoch on rows held out; drawn on a vertical axis of their own, at the right.
 
     Attributes
     ----------
     line_ : matplotlib Line2D
         The curve.
+    validation_line_ : matplotlib Line2D or None
+        The scores.
+    validation_ax_ : matplotlib Axes or None
+        The axes of the scores, which share their epochs with `ax_`.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
@@ -48,9 +56,16 @@ class LossCurveDisplay:
     'log'
     """
 
-    def __init__(self, loss_curve: ArrayLike, *, estimator_name: str | None = None) -> None:
+    def __init__(
+        self,
+        loss_curve: ArrayLike,
+        *,
+        estimator_name: str | None = None,
+        validation_scores: ArrayLike | None = None,
+    ) -> None:
         self.loss_curve = loss_curve
         self.estimator_name = estimator_name
+        self.validation_scores = validation_scores
 
     @classmethod
     def from_estimator(
@@ -59,20 +74,25 @@ class LossCurveDisplay:
         *,
         name: str | None = None,
         ax: "Axes | None" = None,
+        validation_ax: "Axes | None" = None,
         line_kwargs: dict[str, Any] | None = None,
+        validation_line_kwargs: dict[str, Any] | None = None,
     ) -> "LossCurveDisplay":
-        """Draw the `loss_curve_` of a fitted estimator.
+        """Draw the `loss_curve_` of a fitted estimator, and its `validation_scores_` if it has any.
 
         Parameters
         ----------
         estimator : fitted estimator with a `loss_curve_`
             A TorchLinearRegressor (or scikit-learn's MLPRegressor), or a Pipeline that ends in one.
         name : str or None, default=None
-            Label of the curve; None draws no legend.
+            Label of the curve; None draws no legend, unless there are scores.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
-        line_kwargs : dict, default=None
-            Passed on to `Axes.plot`.
+        validation_ax : matplotlib Axes, default=None
+            Where to draw the scores, such as the `validation_ax_` of another display; None makes a vertical axis at
+            the right of `ax`.
+        line_kwargs, validation_line_kwargs : dict, default=None
+            Passed on to `Axes.plot` for the loss and for the scores.
 
         Returns
         -------
@@ -95,14 +115,20 @@ class LossCurveDisplay:
                 f"{type(final).__name__} keeps no loss_curve_: pass a fitted TorchLinearRegressor, or a "
                 "Pipeline that ends in one"
             )
-        return cls(np.asarray(curve), estimator_name=name).plot(ax, line_kwargs=line_kwargs)
+        display = cls(
+            np.asarray(curve), estimator_name=name, validation_scores=getattr(final, "validation_scores_", None)
+        )
+        style = {"line_kwargs": line_kwargs, "validation_line_kwargs": validation_line_kwargs}
+        return display.plot(ax, validation_ax=validation_ax, **style)
 
     def plot(
         self,
         ax: "Axes | None" = None,
         *,
         name: str | None = None,
+        validation_ax: "Axes | None" = None,
         line_kwargs: dict[str, Any] | None = None,
+        validation_line_kwargs: dict[str, Any] | None = None,
     ) -> "LossCurveDisplay":
         """Draw the loss against the epoch, on a logarithmic scale when every loss is above zero.
 
@@ -112,8 +138,11 @@ class LossCurveDisplay:
             Where to draw; None makes a new figure.
         name : str or None, default=None
             Label of the curve; None takes `estimator_name`.
-        line_kwargs : dict, default=None
-            Passed on to `Axes.plot`.
+        validation_ax : matplotlib Axes, default=None
+            Where to draw the scores, such as the `validation_ax_` of another display; None makes a vertical axis at
+            the right of `ax`.
+        line_kwargs, validation_line_kwargs : dict, default=None
+            Passed on to `Axes.plot` for the loss and for the scores.
 
         Returns
         -------
@@ -127,24 +156,55 @@ class LossCurveDisplay:
             If there is no epoch to draw.
         """
         matplotlib = import_matplotlib("LossCurveDisplay.plot")
-        losses = np.asarray(self.loss_curve, dtype=np.float64)
+        losses = np.asarray(to_array(self.loss_curve, "loss_curve"), dtype=np.float64)
         if losses.size == 0:
             raise ValueError("the loss curve is empty: fit for at least one epoch")
-        ax = new_axes(matplotlib) if ax is None else ax
+        self.ax_ = new_axes(matplotlib) if ax is None else ax
+        self.figure_ = self.ax_.figure
         name = self.estimator_name if name is None else name
-        marker = "o" if losses.size <= _FEW_EPOCHS else None
-        style = {"color": "tab:blue", "marker": marker, "markersize": 4, "label": name}
-        style = merge(style, line_kwargs, matplotlib.lines.Line2D)
-        (self.line_,) = ax.plot(np.arange(1, losses.size + 1), losses, **style)
+        scores = self.validation_scores
+        label = name if scores is None else _label(name, "training loss")
+        style = {"color": "tab:blue", "label": label}
+        self.line_ = _draw(matplotlib, self.ax_, losses, style, line_kwargs)
         if np.all(losses > 0):
-            ax.set_yscale("log")
-        ax.set(xlabel="Epoch", ylabel="Mean training loss")
-        ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        ax.grid(which="both", alpha=0.2)
-        if name is not None:
-            ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
+            self.ax_.set_yscale("log")
+        self.ax_.set(xlabel="Epoch", ylabel="Mean training loss")
+        self.ax_.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        self.ax_.grid(which="both", alpha=0.2)
+        self.validation_line_, self.validation_ax_ = None, validation_ax
+        if scores is not None:
+            scores = np.asarray(to_array(scores, "validation_scores"), dtype=np.float64)
+            self.validation_ax_ = self.ax_.twinx() if validation_ax is None else validation_ax
+            style = {"color": "tab:orange", "linestyle": "--", "label": _label(name, "validation score")}
+            self.validation_line_ = _draw(matplotlib, self.validation_ax_, scores, style, validation_line_kwargs)
+            self.validation_ax_.set_ylabel("Validation score")
+        self._explain()
         return self
+
+    def _explain(self) -> None:
+        """Draw one legend for all that has a label, on both axes."""
+        lines, texts = self.ax_.get_legend_handles_labels()
+        place = "best"
+        if self.validation_ax_ is not None:
+            more = self.validation_ax_.get_legend_handles_labels()
+            lines, texts = lines + more[0], texts + more[1]
+            place = "center right"  # losses end at the bottom, scores at the top
+        if lines:
+            self.ax_.legend(lines, texts, loc=place)
+
+
+def _label(name: str | None, what: str) -> str:
+    """Say what a line is and, if it has a name, whose."""
+    return what if name is None else f"{name}, {what}"
+
+
+def _draw(
+    matplotlib: ModuleType, ax: "Axes", numbers: np.ndarray, style: dict[str, Any], wanted: dict[str, Any] | None
+) -> "Line2D":
+    """Draw a number for each epoch, with dots while they are few."""
+    marker = "o" if numbers.size <= _FEW_EPOCHS else None
+    style = merge({"marker": marker, "markersize": 4} | style, wanted, matplotlib.lines.Line2D)
+    return ax.plot(np.arange(1, numbers.size + 1), numbers, **style)[0]
 
 
 class FitDisplay:
@@ -215,9 +275,9 @@ class FitDisplay:
         ----------
         estimator : fitted regressor
             Anything with a `predict`; a pipeline with polynomial features gives a curve.
-        X : array-like or DataFrame of shape (n_samples, 1)
+        X : array-like, DataFrame or torch.Tensor of shape (n_samples, 1)
             The feature. The axis takes the name of a DataFrame's column.
-        y : array-like or Series of shape (n_samples,) or (n_samples, 1)
+        y : array-like, Series or torch.Tensor of shape (n_samples,) or (n_samples, 1)
             The target. The axis takes the name of a Series.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
@@ -238,6 +298,7 @@ class FitDisplay:
             If matplotlib is not installed.
         """
         check_is_fitted(estimator)
+        X, y = to_array(X, "X"), to_array(y, "y")
         features = check_array(X, input_name="X")
         targets = check_array(y, ensure_2d=False, input_name="y")
         check_consistent_length(features, targets)
@@ -287,8 +348,9 @@ class FitDisplay:
         line = {"color": "red", "linewidth": 2, "label": "fit"}
         dots = merge(dots, scatter_kwargs, matplotlib.collections.PathCollection)
         line = merge(line, line_kwargs, matplotlib.lines.Line2D)
-        self.scatter_ = ax.scatter(self.x, self.y, **dots)
-        (self.line_,) = ax.plot(self.x_line, self.y_line, **line)
+        x, y, x_line, y_line = (to_array(getattr(self, name), name) for name in ("x", "y", "x_line", "y_line"))
+        self.scatter_ = ax.scatter(x, y, **dots)
+        (self.line_,) = ax.plot(x_line, y_line, **line)
         ax.set(xlabel=self.feature_name, ylabel=self.target_name)
         ax.grid(alpha=0.2)
         ax.legend()
