@@ -1,8 +1,13 @@
+import re
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.colors import same_color, to_rgba
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
@@ -11,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
 from sklearn.utils.validation import validate_data
 
+from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.displays import CoefficientDisplay, RegularizationPathDisplay, coefficients
 
 ALPHAS = [10.0, 1.0, 0.1]
@@ -19,6 +25,8 @@ LONG = "onehotencoder__the_street_that_it_is_in_North"
 
 class RidgePath(RegressorMixin, BaseEstimator):
     """What a search over alpha leaves behind, without the search."""
+
+    l1_ratio = 0.15
 
     def fit(self, X, y):
         X, y = validate_data(self, X, y, multi_output=True)
@@ -102,6 +110,24 @@ def test_path_of_scikit_learn(pyplot, frame):
     assert_array_equal(display.lines_[0, 1].get_ydata(), coefs[1, ::-1])
     assert display.alpha_lines_ == []
     assert legend(display.ax_) == ["x0", "x1", "x2"]
+
+
+@pytest.mark.parametrize(
+    ("penalty", "l1_ratio", "label"),
+    [
+        ("elasticnet", [0.25, 0.75], r"alpha \(l1_ratio = 0.[27]5\)"),
+        ("elasticnet", [0.25], "alpha"),
+        ("elasticnet", 0.25, "alpha"),
+        ("l1", 0.25, "alpha"),
+    ],
+)
+def test_path_says_which_of_several_l1_ratios_it_is_for(pyplot, frame, penalty, l1_ratio, label):
+    X, y = frame
+    search = TorchLinearRegressorCV(penalty=penalty, l1_ratio=l1_ratio, alphas=3).fit(X, np.column_stack([y, -y]))
+    display = RegularizationPathDisplay.from_estimator(make_pipeline(search))
+    for ax in display.axes_:
+        assert re.fullmatch(label, ax.get_xlabel())
+        assert label == "alpha" or f"{search.l1_ratio_}" in ax.get_xlabel()
 
 
 def test_path_has_axes_for_each_target(pyplot, frame):
@@ -284,6 +310,150 @@ def test_intervals_in_small_axes_name_every_other_row(pyplot):
     _, ax = pyplot.subplots(figsize=(6, 4))
     CoefficientDisplay(*np.ones((3, 40)), feature_names=[f"number {i}" for i in range(40)]).plot(ax)
     assert rows(ax)[:3] == ["number 0", "number 2", "number 4"]
+
+
+@pytest.mark.parametrize("n_targets", [1, 5])
+@pytest.mark.parametrize("n_features", [40, 1000])
+def test_intervals_of_many_features_fit_on_a_page(pyplot, n_targets, n_features):
+    display = CoefficientDisplay(*np.ones((3, n_targets, n_features))).plot()
+    assert display.figure_.get_size_inches()[1] <= 12
+    display.figure_.canvas.draw()
+    boxes = [text.get_window_extent() for text in display.ax_.get_yticklabels()]
+    assert len(boxes) >= 20
+    assert all(below.y1 <= above.y0 + 1 for above, below in pairwise(boxes))
+
+
+def test_intervals_say_what_colours_mean(pyplot):
+    display = CoefficientDisplay([1, 2], [-1, 1], [3, 3]).plot()
+    assert [text.get_text() for text in display.legend_.get_texts()] == [
+        "interval leaves out zero",
+        "interval crosses zero",
+    ]
+    assert [handle.get_color() for handle in display.legend_.legend_handles] == ["tab:blue", "lightsteelblue"]
+    assert display.legend_.get_title().get_text() == ""
+    assert display.legend_ in display.figure_.legends
+    assert_all_inside(display.figure_)
+    assert CoefficientDisplay([1, 2], [0.5, 1], [3, 3]).plot().legend_ is None
+    assert CoefficientDisplay([1, 2], [-1, 1], [3, 3]).plot(line_kwargs={"color": "black"}).legend_ is None
+
+    _, axes = pyplot.subplots(1, 2)
+    both = CoefficientDisplay([[1, 2], [1, 2]], [[0.5, 1], [-1, 1]], [[3, 3], [3, 3]]).plot(axes)
+    assert both.legend_ is axes[1].get_legend()
+    assert axes[0].get_legend() is None
+
+
+def test_intervals_largest_first(pyplot):
+    display = CoefficientDisplay([1, -3, 2], [0, -4, 1], [2, -2, 3], feature_names="abc").plot(sort=True)
+    assert rows(display.ax_) == ["b", "c", "a"]
+    assert_array_equal(display.scatters_[0].get_offsets(), [[-3, 0], [2, 1], [1, 2]])
+    assert_array_equal(display.lines_[0].get_segments()[0], [[-4, 0], [-2, 0]])
+    weak = to_rgba("lightsteelblue")
+    assert [tuple(color) == weak for color in display.lines_[0].get_colors()] == [False, False, True]
+
+
+def test_intervals_of_the_largest(pyplot):
+    estimate = np.array([[1.0, -3.0, 2.0, 0.5], [0.0, 200.0, 0.0, -300.0]])  # d is the largest of its target
+    display = CoefficientDisplay(estimate, estimate - 0.1, estimate + 0.1, feature_names="abcd")
+    display.plot(max_features=2)
+    assert rows(display.ax_) == ["b", "d"]
+    assert_array_equal(display.scatters_[1].get_offsets(), [[200, 0], [-300, 1]])
+    assert display.legend_.get_title().get_text() == "2 largest of 4 features"
+    assert display.legend_.get_texts() == []
+    assert rows(display.plot(max_features=3, sort=True).ax_) == ["b", "d", "c"]
+    assert rows(display.plot(max_features=9).ax_) == ["a", "b", "c", "d"]
+    with pytest.raises(ValueError, match="max_features=0 leaves nothing to draw: give a number from one on, or None"):
+        display.plot(max_features=0)
+
+
+def test_intervals_in_standard_deviations(pyplot):
+    display = CoefficientDisplay([[1.0, 2.0]], [[0.5, -1.0]], [[2.0, 3.0]], feature_stds=[10.0, 0.1]).plot(sort=True)
+    assert rows(display.ax_) == ["x0", "x1"]  # which is the larger one only now
+    assert_allclose(display.scatters_[0].get_offsets(), [[10, 0], [0.2, 1]])
+    assert_allclose(display.lines_[0].get_segments(), [[[5, 0], [20, 0]], [[-0.1, 1], [0.3, 1]]])
+    assert display.ax_.get_xlabel() == "Coefficient × standard deviation"
+    with pytest.raises(ValueError, match=r"feature_stds has shape \(3,\), and there are 2 features: pass one for each"):
+        CoefficientDisplay([1.0, 2.0], [1, 1], [2, 2], feature_stds=[1, 2, 3]).plot()
+
+
+@pytest.mark.parametrize("targets", [(), ("price", "rent")])
+@pytest.mark.parametrize("stds", [[2.0, 3.0], pd.Series({"age": 3.0, "rooms": 9.0, "size": 2.0})], ids=type)
+@pytest.mark.parametrize("intercept", [True, False])
+def test_intervals_from_frame_in_standard_deviations(pyplot, targets, stds, intercept):
+    frame = intervals(*targets)
+    display = CoefficientDisplay.from_frame(frame, feature_stds=stds, intercept=intercept)
+    factors = [2, 3, 1][: 2 + intercept]
+    estimates = frame["estimate"].to_numpy().reshape(-1, 3)[:, : 2 + intercept]
+    for dots, estimate in zip(display.scatters_, estimates, strict=True):
+        assert_array_equal(dots.get_offsets()[:, 0], estimate * factors)
+
+
+def test_intervals_from_frame_refuse_standard_deviations(pyplot):
+    with pytest.raises(ValueError, match=r"feature_stds has none for \['size'\]: pass that of each feature, such as X"):
+        CoefficientDisplay.from_frame(intervals(), feature_stds=pd.Series({"age": 1.0}))
+    with pytest.raises(ValueError, match=r"feature_stds has shape \(1,\), and there are 2 features: pass one for each"):
+        CoefficientDisplay.from_frame(intervals(), feature_stds=[1.0])
+
+
+KINDS = {
+    "array": np.asarray,
+    "frame": pd.DataFrame,
+    "sparse": sparse.csr_array,
+    "tensor": lambda X: torch.tensor(X, requires_grad=True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighted", [True, False])
+def test_intervals_from_estimator_in_standard_deviations(pyplot, rng, kind, weighted):
+    X = rng.normal(size=(50, 3)) * [1, 100, 0.01]
+    y = X @ [1, 0.02, 30] + rng.normal(size=50)
+    weight = rng.uniform(size=50) if weighted else None
+    options = {"n_resamples": 5, "random_state": 0, "sample_weight": weight}
+    model = TorchLinearRegressor()
+    plain = CoefficientDisplay.from_estimator(model, X, y, **options)
+    display = CoefficientDisplay.from_estimator(
+        model, KINDS[kind](X), y, **options, standardize=True, sort=True, max_features=2
+    )
+    stds = np.sqrt(np.diag(np.cov(X.T, aweights=weight, ddof=0)))
+    expected = (plain.estimate * stds)[0]
+    largest = np.argsort(-np.abs(expected))[:2]
+    assert_allclose(display.scatters_[0].get_offsets()[:, 0], expected[largest], rtol=1e-6)
+    assert [int(name[-1]) for name in rows(display.ax_)] == list(largest)
+
+
+def test_standard_deviations_are_those_after_the_transformers(pyplot, frame):
+    X, y = frame
+    model = make_pipeline(FunctionTransformer(lambda X: X * [1, 10, 100]), TorchLinearRegressor())
+    options = {"n_resamples": 5, "random_state": 0, "standardize": True}
+    display = CoefficientDisplay.from_estimator(model, X, y, **options)
+    plain = CoefficientDisplay.from_estimator(model[-1], X, y, **options)
+    assert_allclose(display.scatters_[0].get_offsets(), plain.scatters_[0].get_offsets(), rtol=1e-6)
+
+
+TENSORS = {
+    "graph": lambda values: torch.tensor(values, requires_grad=True),
+    "bfloat16": lambda values: torch.tensor(values, dtype=torch.bfloat16),
+    "negated": lambda values: torch._neg_view(-torch.tensor(values)),
+}
+
+
+@pytest.mark.parametrize("tensor", TENSORS.values(), ids=TENSORS)
+def test_tensors_are_drawn(pyplot, tensor):
+    values = np.array([[1.0, -2.0], [0.5, 4.0]])  # which bfloat16 has
+    low, high, stds = values - 1, values + 1, np.array([2.0, 4.0])
+    display = CoefficientDisplay(*map(tensor, (values, low, high)), feature_stds=tensor(stds)).plot()
+    assert_array_equal(display.scatters_[1].get_offsets()[:, 0], values[1] * stds)
+    path = RegularizationPathDisplay(tensor(np.array([1.0, 0.5])), tensor(values)).plot()
+    assert_array_equal(path.lines_[0, 1].get_ydata(), [4.0, -2.0])
+
+
+@pytest.mark.parametrize("tensor", TENSORS.values(), ids=TENSORS)
+def test_intervals_of_an_estimator_fitted_to_tensors(pyplot, rng, tensor):
+    X, y = rng.integers(-4, 5, size=(40, 2)).astype(float), rng.integers(-4, 5, size=40).astype(float)
+    options = {"n_resamples": 5, "random_state": 0, "standardize": True}
+    display = CoefficientDisplay.from_estimator(TorchLinearRegressor(), tensor(X), tensor(y), **options)
+    expected = CoefficientDisplay.from_estimator(TorchLinearRegressor(), X, y, **options)
+    assert_allclose(display.scatters_[0].get_offsets(), expected.scatters_[0].get_offsets(), rtol=1e-6)
 
 
 def test_intervals_refuse(pyplot):

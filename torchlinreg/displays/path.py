@@ -8,7 +8,17 @@ from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from torchlinreg.displays.drawing import PANELS_IN_A_ROW, import_matplotlib, labels, last_step, merge, panels, titles
+from torchlinreg.displays.drawing import (
+    PANELS_IN_A_ROW,
+    import_matplotlib,
+    labels,
+    largest,
+    last_step,
+    merge,
+    panels,
+    titles,
+    to_array,
+)
 from torchlinreg.frames import names_after
 
 if TYPE_CHECKING:
@@ -32,6 +42,8 @@ class RegularizationPathDisplay:
         pass `np.moveaxis(coefs, -1, 0)`.)
     alpha : float or None, default=None
         The one that was chosen, marked by a dashed line.
+    l1_ratio : float or None, default=None
+        The share of L1 that the path is for, written beside alpha where others were tried as well.
     feature_names : iterable of str or None, default=None
         Of length n_features; None names them x0, x1, ...
     target_names : iterable of str or None, default=None
@@ -67,12 +79,14 @@ class RegularizationPathDisplay:
         coefs: ArrayLike,
         *,
         alpha: float | None = None,
+        l1_ratio: float | None = None,
         feature_names: Iterable[str] | None = None,
         target_names: Iterable[str] | None = None,
     ) -> None:
         self.alphas = alphas
         self.coefs = coefs
         self.alpha = alpha
+        self.l1_ratio = l1_ratio
         self.feature_names = feature_names
         self.target_names = target_names
 
@@ -85,6 +99,8 @@ class RegularizationPathDisplay:
         line_kwargs: dict[str, Any] | None = None,
     ) -> "RegularizationPathDisplay":
         """Draw the path of a fitted search over alpha, at the `l1_ratio` that it chose.
+
+        The axis of alpha says which one that is, if there were several to choose from.
 
         Parameters
         ----------
@@ -116,7 +132,10 @@ class RegularizationPathDisplay:
                 f"{type(final).__name__} keeps no coef_path_: pass a fitted TorchLinearRegressorCV or a Pipeline "
                 "that ends in one, or call RegularizationPathDisplay(alphas, coefs).plot()"
             )
-        display = cls(final.path_alphas_, coefs, alpha=final.alpha_, feature_names=_feature_names(estimator))
+        l1_ratio = final.l1_ratio_ if np.size(final.l1_ratio) > 1 else None
+        display = cls(
+            final.path_alphas_, coefs, alpha=final.alpha_, l1_ratio=l1_ratio, feature_names=_feature_names(estimator)
+        )
         return display.plot(ax, line_kwargs=line_kwargs)
 
     def plot(
@@ -152,7 +171,7 @@ class RegularizationPathDisplay:
         names = labels("feature_names", self.feature_names, n_features, "x")
         self.axes_ = panels(matplotlib, ax, titles(self.target_names, n_targets), size=(6, 4.5))
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
-        colors = {feature: f"C{rank}" for rank, feature in enumerate(_largest(coefs[0]))}
+        colors = {feature: f"C{rank}" for rank, feature in enumerate(np.sort(largest(coefs[0], _MOST_NAMED)))}
         marker = "o" if len(alphas) == 1 else None
         quiet = {"color": "0.8", "linewidth": 0.8, "zorder": 1.5, "marker": marker}
         quiet = merge(quiet, line_kwargs, matplotlib.lines.Line2D)
@@ -168,8 +187,8 @@ class RegularizationPathDisplay:
 
     def _path(self) -> tuple[np.ndarray, np.ndarray]:
         """Return alphas in rising order, and coefficients of shape (n_alphas, n_targets, n_features)."""
-        alphas = np.asarray(self.alphas, dtype=np.float64)
-        coefs = np.asarray(self.coefs, dtype=np.float64)
+        alphas = np.asarray(to_array(self.alphas, "alphas"), dtype=np.float64)
+        coefs = np.asarray(to_array(self.coefs, "coefs"), dtype=np.float64)
         if alphas.ndim != 1 or not alphas.size or not np.all(np.isfinite(alphas) & (alphas >= 0)):
             raise ValueError(f"alphas must be finite numbers from zero on, got {self.alphas}: pass shape (n_alphas,)")
         if coefs.ndim not in (2, 3) or not coefs.size or len(coefs) != len(alphas):
@@ -194,7 +213,8 @@ class RegularizationPathDisplay:
             elif np.any(shown > 0):  # a logarithmic axis has no place for zero
                 axis.set_xscale("symlog", linthresh=shown[shown > 0].min())
                 axis.set_xlim(left=0)
-            axis.set(xlabel="alpha", ylabel="Coefficient")
+            share = "" if self.l1_ratio is None else f" (l1_ratio = {self.l1_ratio:.3g})"
+            axis.set(xlabel=f"alpha{share}", ylabel="Coefficient")
             axis.grid(alpha=0.2)
 
     def _explain(self, names: list[str], lines: np.ndarray, *, new: bool) -> None:
@@ -214,10 +234,3 @@ def _feature_names(estimator: Any) -> Iterable[str] | None:
     if names is None and isinstance(estimator, Pipeline) and len(estimator) > 1:
         return names_after(estimator[:-1])
     return names
-
-
-def _largest(coefs: np.ndarray) -> np.ndarray:
-    """Return which features have the largest coefficients, each beside the largest of its target."""
-    sizes = np.abs(coefs)
-    shares = sizes / np.maximum(sizes.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return np.sort(np.argsort(-shares.max(axis=0), kind="stable")[:_MOST_NAMED])
