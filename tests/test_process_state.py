@@ -7,6 +7,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -51,8 +52,7 @@ def process_state(*, numpy_random=True):
         "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "anomaly mode": torch.is_anomaly_enabled(),
         "autocast": torch.is_autocast_enabled("cpu"),
-        "precision of products": torch.get_float32_matmul_precision(),
-        "TF32": (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32),
+        "precision of products": precisions(),
         "determinism": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark),
         "warnings": list(warnings.filters),
         "NumPy's errors": np.geterr(),
@@ -72,8 +72,55 @@ def switched(get, switch, value):
         switch(found)
 
 
-def precision(value):
-    return switched(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, value)
+PRODUCTS = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+NEW_SWITCHES = hasattr(torch.backends, "fp32_precision")
+
+
+def precisions():
+    """What float32 products are rounded to, by each switch; the old one refuses to say where others contradict it."""
+    try:
+        found = [torch.get_float32_matmul_precision()]
+    except RuntimeError:
+        found = ["contradicted"]
+    if NEW_SWITCHES:
+        others = torch.backends, torch.backends.mkldnn, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+        found += [switch.fp32_precision for switch in (*others, *PRODUCTS)]
+    return found
+
+
+@contextmanager
+def precision(value=None, **of_switches):
+    """Set the old switch, and after it the new ones: of all backends, of CUDA's products and of those of the CPU."""
+    if value is not None:
+        torch.set_float32_matmul_precision(value)
+    switches = dict(zip(("every", "cuda", "cpu"), (torch.backends, *PRODUCTS), strict=True))
+    for name, new in of_switches.items():
+        switches[name].fp32_precision = new
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        for switch in switches.values() if NEW_SWITCHES else ():
+            switch.fp32_precision = "none"
+
+
+SWITCHED = {
+    "precision high": {"value": "high"},
+    "precision medium": {"value": "medium"},
+}
+if NEW_SWITCHES:
+    SWITCHED |= {
+        "TF32 of CUDA": {"cuda": "tf32"},
+        "TF32 of the CPU": {"cpu": "tf32"},
+        "bfloat16 of the CPU": {"cpu": "bf16"},
+        "TF32 of every backend": {"every": "tf32"},
+        "bfloat16 of every backend": {"every": "bf16"},
+        "TF32 of every backend, CUDA apart": {"every": "tf32", "cuda": "ieee"},
+        "high, CUDA apart": {"value": "high", "cuda": "ieee"},
+        "high, both apart": {"value": "high", "cuda": "ieee", "cpu": "ieee"},
+        "highest, CUDA apart": {"value": "highest", "cuda": "tf32"},
+        "medium, the CPU apart": {"value": "medium", "cpu": "tf32"},
+    }
 
 
 SURROUNDINGS = {
@@ -85,8 +132,7 @@ SURROUNDINGS = {
     "default dtype float64": lambda: switched(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
     "default dtype bfloat16": lambda: switched(torch.get_default_dtype, torch.set_default_dtype, torch.bfloat16),
     "default device meta": lambda: torch.device("meta"),  # where whatever strays there is missed
-    "precision high": lambda: precision("high"),
-    "precision medium": lambda: precision("medium"),
+    **{name: partial(precision, **switches) for name, switches in SWITCHED.items()},
     "deterministic": lambda: switched(
         torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True
     ),
@@ -231,7 +277,7 @@ class BreaksOff(torch.optim.SGD):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("surroundings", ["as found", "inference_mode", "precision high", "precision medium"])
+@pytest.mark.parametrize("surroundings", ["as found", "inference_mode", *SWITCHED])
 @pytest.mark.parametrize(
     ("parameters", "error"),
     [
@@ -258,13 +304,14 @@ class Rendezvous(torch.optim.SGD):
     started, finish, seen = None, None, None
 
     def step(self, closure=None):
-        self.seen.append(torch.get_float32_matmul_precision())
+        self.seen.append(precisions())
         self.started.set()
         assert self.finish.wait(10)
 
 
-def test_precision_holds_until_the_last_of_several_fits(table):
-    """The switch belongs to the whole process: whoever ends first must not flip it back under the others."""
+@pytest.mark.parametrize("switches", SWITCHED.values(), ids=SWITCHED)
+def test_precision_holds_until_the_last_of_several_fits(table, switches):
+    """The switches belong to the whole process: whoever ends first must not flip them back under the others."""
     X, y, _ = table
 
     def optimizer():
@@ -277,13 +324,27 @@ def test_precision_holds_until_the_last_of_several_fits(table):
         return fit
 
     first, second = optimizer(), optimizer()
-    with precision("medium"), ThreadPoolExecutor(2) as pool:
+    with precision(**switches), ThreadPoolExecutor(2) as pool:
+        before = precisions()
         fits = [start(pool, first), start(pool, second)]
         for noting, fit in zip((first, second), fits, strict=True):
             noting.finish.set()
             fit.result()
-        assert torch.get_float32_matmul_precision() == "medium"
-    assert first.seen == second.seen == ["highest", "highest"]
+        assert precisions() == before
+    products = slice(-2, None) if NEW_SWITCHES else slice(0, 1)
+    for seen in (*first.seen, *second.seen):
+        assert set(seen[products]) <= {"ieee", "none", "highest"}
+    assert first.seen == second.seen
+    assert len(first.seen) == 2
+
+
+@pytest.mark.skipif(not NEW_SWITCHES, reason="this torch has one switch for all backends")
+def test_products_go_on_following_the_switch_of_all_backends(model, table):
+    X, y, _ = table
+    with precision(every="tf32"):
+        model.fit(X, y)
+        torch.backends.fp32_precision = "ieee"
+        assert [switch.fp32_precision for switch in PRODUCTS] == ["ieee", "ieee"]
 
 
 # Inputs: only read, in whatever layout they come

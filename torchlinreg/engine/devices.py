@@ -1,7 +1,7 @@
 """Where the numbers live: device, precision, and torch's global switches left as they were found."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from threading import Lock
 
@@ -12,6 +12,11 @@ ROOM = 0.7  # of the free memory of a device, that a table may take
 ONE_THREAD_ELEMENTS = 2**19  # of a table; up to here, and
 ONE_THREAD_OPERATIONS = 2**26  # multiplications in factorising it for each column, one thread does all the work
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+FULL = ("none", "ieee")  # precisions of products that are no shortcuts
+# Of the backends that have shortcuts; torch before 2.9 has one switch for all of them
+_SWITCHES = (
+    [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul] if hasattr(torch.backends, "fp32_precision") else []
+)
 
 
 def resolve_device(device: str | torch.device | None, home: torch.device) -> torch.device:
@@ -76,23 +81,49 @@ class _FullPrecision:
     """Switch off TF32 and bfloat16 shortcuts in float32 products while anybody is inside, then restore them."""
 
     def __init__(self):
-        self._lock, self._inside, self._found = Lock(), 0, "highest"
+        self._lock, self._inside, self._restore = Lock(), 0, ExitStack()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
-                self._found = torch.get_float32_matmul_precision()
-                if self._found != "highest":
-                    torch.set_float32_matmul_precision("highest")
+                self._switch_off()
             self._inside += 1
         try:
             yield
         finally:
             with self._lock:
                 self._inside -= 1
-                if self._inside == 0 and self._found != "highest":
-                    torch.set_float32_matmul_precision(self._found)
+                if self._inside == 0:
+                    self._restore.close()
+
+    def _switch_off(self) -> None:
+        found = [(switch, switch.fp32_precision) for switch in _SWITCHES]
+        old = _old_switch()
+        if old == "highest" if not found else all(value in FULL for _, value in found):
+            return
+        for switch, value in found:
+            self._restore.callback(_restore_switch, switch, value)
+        if old is None:
+            for switch, _ in found:
+                switch.fp32_precision = "ieee"
+        else:  # it sets the new ones, too; where they contradict each other, torch refuses to say what holds
+            self._restore.callback(torch.set_float32_matmul_precision, old)
+            torch.set_float32_matmul_precision("highest")
+
+
+def _old_switch() -> str | None:
+    """Return the precision of products as torch's older switch has it; None where the newer ones contradict it."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _restore_switch(switch, found: str) -> None:
+    switch.fp32_precision = "none"  # what then holds is what is set for all backends
+    if switch.fp32_precision != found:
+        switch.fp32_precision = found
 
 
 full_precision = _FullPrecision()  # a setting of the whole process: fits in several threads share the one switch
