@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
@@ -106,6 +108,16 @@ def test_scores_are_of_the_weights_that_fit_would_return(table, options):
     model.fit(X[:50], y[:50], X_val=X[50:], y_val=y[50:])
     last = TorchLinearRegressor(**{**OPTIONS, "max_iter": 5, **options}).fit(X[:50], y[:50])
     assert_allclose(model.validation_scores_[-1], last.score(X[50:], y[50:]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["random part", "given"])
+def test_sparse_rows(table, given):
+    X, y, _ = table
+    model = TorchLinearRegressor(learning_rate=0.01, early_stopping=True, tol=None, max_iter=5, random_state=0)
+    held_out = {"X_val": X[:20], "y_val": y[:20]} if given else {}
+    expected = clone(model).fit(X, y, **held_out).validation_scores_
+    held_out |= {"X_val": sparse.csr_array(X[:20])} if given else {}
+    assert_allclose(model.fit(sparse.csr_array(X), y, **held_out).validation_scores_, expected)
 
 
 def test_frames_and_tensors(table):

@@ -3,6 +3,8 @@
 import os
 import pickle
 import random
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import sklearn
 import torch
 from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine import conditioning, fitting
@@ -156,6 +159,55 @@ def test_surroundings_are_left_alone_and_do_not_matter(model, table, dtype, surr
         assert process_state() == before
     assert_array_equal(model.coef_, expected)
     assert_array_equal(again, predicted)
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+def test_predictions_for_tensors_in_any_surroundings(mode, table, surroundings):
+    X, y, weight = (torch.tensor(part, dtype=torch.float32) for part in table)
+    model = TorchLinearRegressor(**mode).fit(X, y, weight)
+    expected = model.predict(X), model.score(X, y, weight)
+    with SURROUNDINGS[surroundings]():
+        before = process_state()
+        found = model.predict(X), model.score(X, y, weight)
+        assert process_state() == before
+    assert found[0].dtype == torch.float32
+    assert torch.equal(found[0], expected[0])
+    assert found[1] == expected[1]
+
+
+@pytest.mark.parametrize("surroundings", ["as found", "autocast", "default device meta", "inference_mode"])
+def test_sparse_table_in_any_surroundings(model, table, surroundings):
+    X, y, _ = table
+    X = sparse.csr_array(np.where(np.abs(X) > 1, X, 0.0))
+    expected = model.fit(X, y).coef_
+    with SURROUNDINGS[surroundings]():
+        model.fit(X, y)
+    assert_array_equal(model.coef_, expected)
+
+
+@pytest.mark.parametrize(
+    ("backend", "optimizer", "what"),
+    [
+        ("linear", "sgd", "fit(X, y)"),
+        ("analytic", "adam", "fit(X, y)"),
+        ("analytic", "sgd", "fit(X, y).to_module()"),
+        ("analytic", "sgd", "fit(scipy.sparse.csr_array(X), y)"),
+    ],
+)
+def test_first_fit_of_a_process_leaves_it_as_found(backend, optimizer, what):
+    """Later ones would not show it: what is loaded once stays."""
+    program = f"""
+import warnings
+import numpy as np
+import scipy.sparse
+from torchlinreg import TorchLinearRegressor
+X, y = np.eye(3), np.arange(3.0)
+before = list(warnings.filters)
+TorchLinearRegressor(backend={backend!r}, optimizer={optimizer!r}, learning_rate=0.1, max_iter=1).{what}
+assert warnings.filters == before, [new for new in warnings.filters if new not in before]
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from torchlinreg import TorchLinearRegressor
+from torchlinreg import TorchLinearRegressor, settings
+from torchlinreg.engine.devices import stays_on_host
 
 TEXTBOOK = {"learning_rate": 0.005, "max_iter": 3}
 
@@ -300,6 +301,45 @@ def little_memory(device, n_bytes, monkeypatch):
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@pytest.mark.parametrize(
+    ("copied_to", "free", "reserved", "allocated", "stays"),
+    [
+        (None, 1500, 0, 0, False),
+        (None, 1000, 0, 0, True),
+        (None, 1000, 900, 400, False),  # torch holds 500 that it does not use
+        (None, 1000, 900, 900, True),
+        (torch.float64, 2000, 0, 0, True),
+        (torch.float64, 3000, 0, 0, True),
+        (torch.float64, 4500, 0, 0, False),
+    ],
+)
+def test_room_on_a_device(monkeypatch, copied_to, free, reserved, allocated, stays):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    X = torch.zeros(25, 10)  # 1000 bytes, and 2000 more in double precision
+    assert stays_on_host(X, torch.device("cuda"), copied_to) is stays
+    assert not stays_on_host(X, torch.device("cpu"), copied_to)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "given", "copied_to"),
+    [
+        ({}, "float32", torch.float64),
+        ({"learning_rate": 1e-3}, "float32", None),
+        ({"learning_rate": 1e-3}, "float64", None),
+        ({"learning_rate": 1e-3, "dtype": "float64"}, "float32", torch.float64),
+        ({"learning_rate": 1e-3, "dtype": "float32"}, "float64", None),  # rounded before it travels
+    ],
+)
+def test_copies_that_training_makes_count(monkeypatch, table, parameters, given, copied_to):
+    asked = []
+    monkeypatch.setattr(settings, "stays_on_host", lambda X, device, copied_to: asked.append(copied_to))
+    X, y, _ = table
+    TorchLinearRegressor(max_iter=2, tol=None, **parameters).fit(X.astype(given), y)
+    assert asked == [copied_to]
 
 
 def test_batches_travel_where_the_table_does_not_fit(rng, backend, device, monkeypatch):

@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from torchlinreg.engine.devices import carry, widest
 from torchlinreg.engine.sparse import SparseTable
 from torchlinreg.frames import FLOATS, advice, float_types, naming_columns
 
@@ -175,14 +176,15 @@ def _check_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
             )
     X = X.detach()
     if X.dtype not in (torch.float32, torch.float64):
-        X = X.float() if X.device.type == "mps" else X.double()
+        X = X.to(widest(X.device))
     _refuse_non_finite(X, "X")
     return X.contiguous()
 
 
 def _check_target(y: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
     """Apply scikit-learn's rules for y to a tensor, and bring it to the features."""
-    y = _check_kind(y, "y").detach().to(X.device)
+    y = _check_kind(y, "y").detach()
+    y = carry(y, X.device, widest(X.device) if y.dtype == torch.float64 else y.dtype)
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] == 0):
         raise ValueError(f"y should be a 1d or 2d tensor with a column at least, got shape {tuple(y.shape)} instead.")
     if len(y) != len(X):

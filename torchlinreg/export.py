@@ -7,6 +7,8 @@ import torch
 from scipy.sparse import issparse
 from sklearn.linear_model import LinearRegression
 
+from torchlinreg.engine.models import linear_module
+
 FITTED = {"coef_", "intercept_", "n_features_in_", "feature_names_in_"}
 
 
@@ -22,17 +24,11 @@ def to_module(coef, intercept, *, fit_intercept: bool) -> torch.nn.Linear:
     """
     coef = np.atleast_2d(_dense(coef))
     intercept = np.array(np.broadcast_to(intercept, len(coef)), dtype=coef.dtype)
-    # Parameters made under inference mode could never be trained, and drawing them would move torch's generator
+    # Parameters made under inference mode could never be trained
     with torch.inference_mode(False), torch.no_grad():
         weight = torch.from_numpy(coef)
-        module = torch.nn.utils.skip_init(
-            torch.nn.Linear,
-            weight.shape[1],
-            weight.shape[0],
-            bias=bool(fit_intercept or intercept.any()),
-            device="cpu",
-            dtype=weight.dtype,
-        )
+        bias = bool(fit_intercept or intercept.any())
+        module = linear_module(weight.shape[1], weight.shape[0], bias=bias, device="cpu", dtype=weight.dtype)
         module.weight.copy_(weight)
         if module.bias is not None:
             module.bias.copy_(torch.from_numpy(intercept))

@@ -298,7 +298,10 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
 
     def _folds(self, X, y, groups) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the numbers of the rows to learn from, and to score, in each fold."""
-        y = to_numpy(y, "y") if isinstance(y, torch.Tensor) else y
+        y, groups = (
+            to_numpy(given, name) if isinstance(given, torch.Tensor) else given
+            for name, given in {"y": y, "groups": groups}.items()
+        )
         pairs = check_cv(self.cv).split(X, y, groups)
         folds = [tuple(torch.from_numpy(row_numbers(part, X.shape[0])) for part in pair) for pair in pairs]
         if not folds:
@@ -336,6 +339,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         return columns.theta, int((path == self.best_index_).argmax())
 
     def _store(self, theta: torch.Tensor, best: int, y_ndim: int, dtype: torch.dtype) -> None:
+        theta = theta.cpu()  # all at once
         self._dress(self, theta[..., best], y_ndim=y_ndim, dtype=dtype)
         self.coef_path_ = np.stack(
             [split_theta(column, self.n_features_in_, y_ndim, dtype)[0] for column in theta.unbind(2)]

@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from torchlinreg.arrays import check_weight, check_X_y, to_numpy, to_tensor
 from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.devices import carry
 
 
 class Table(NamedTuple):
@@ -69,7 +70,7 @@ class RSquared:
 
     def __init__(self, estimator, table: Table, rows: Rows, y_ndim: int):
         X, y = check_X_y(estimator, table.X, table.y, reset=False)
-        if len(X) < 2:
+        if X.shape[0] < 2:
             raise ValueError(
                 "R² of a single row is not defined: early_stopping=True needs two rows to score at least; increase "
                 f"validation_fraction={estimator.validation_fraction}, or give X_val and y_val."
@@ -79,13 +80,13 @@ class RSquared:
                 f"y_val has shape {tuple(y.shape)}, which does not go with {rows.y.shape[1]} targets in y."
             )
         self._weight = check_weight(table.sample_weight, X)
-        self._X = to_tensor(X).to(rows.y.device, rows.y.dtype)
-        self._y = (to_numpy(y, "y_val") if isinstance(y, torch.Tensor) else y).reshape(len(X), -1)
+        self._X = carry(to_tensor(X), rows.y.device, rows.y.dtype)
+        self._y = (to_numpy(y, "y_val") if isinstance(y, torch.Tensor) else y).reshape(len(y), -1)
 
     def __call__(self, theta: torch.Tensor) -> float:
         """Return R², averaged over the targets; minus infinity if predictions or their squares overflow."""
         n_features = self._X.shape[1]
-        theta = theta.to(self._X)
+        theta = carry(theta, self._X.device, self._X.dtype)
         predicted = (self._X @ theta[:n_features] + theta[n_features:].sum(0)).cpu().numpy()
         if not np.isfinite(predicted).all():
             return -np.inf

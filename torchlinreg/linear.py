@@ -5,11 +5,12 @@ import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from torchlinreg import export
 from torchlinreg.arrays import check_X, to_numpy
-from torchlinreg.engine.devices import full_precision
+from torchlinreg.engine.devices import carry, full_precision, has_double
 from torchlinreg.weights import split_theta
 
 
@@ -34,17 +35,19 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_X(self, X)
         coef, intercept = self._dense_coef(), self.intercept_
-        wide = X
-        if self._exact is not None and np.array_equal(np.atleast_2d(coef), self._exact[0].astype(coef.dtype)):
-            # Single precision would show, and coef_ is still what fit made it
+        # Single precision would show, and coef_ is still what fit made it
+        exact = self._exact is not None and np.array_equal(np.atleast_2d(coef), self._exact[0].astype(coef.dtype))
+        if exact:
             intercept = self._exact[1].reshape(coef.shape[:-1])
             coef = self._exact[0].reshape(coef.shape)
-            wide = X.double() if isinstance(X, torch.Tensor) else X.astype(np.float64)
         if not isinstance(X, torch.Tensor):
+            wide = X.astype(np.float64) if exact else X
             return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
-        coef, intercept = (torch.as_tensor(part).to(wide) for part in (coef, intercept))
+        home = X.device if has_double(X.device) or not exact else torch.device("cpu")
+        wide = X.to(home).double() if exact else X
+        coef, intercept = (torch.as_tensor(part, dtype=wide.dtype, device="cpu").to(home) for part in (coef, intercept))
         with full_precision():
-            return (wide @ coef.t() + intercept).to(X.dtype)
+            return carry(wide @ coef.t() + intercept, X.device, X.dtype)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the coefficient of determination R², as :meth:`sklearn.base.RegressorMixin.score` does.
@@ -55,11 +58,11 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         y : array-like, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
         sample_weight : array-like of shape (n_samples,), default=None
         """
-        X, y, sample_weight = (
-            to_numpy(given, name) if isinstance(given, torch.Tensor) else given
-            for name, given in {"X": X, "y": y, "sample_weight": sample_weight}.items()
+        given = {"y": y, "predictions": self.predict(X), "sample_weight": sample_weight}
+        y, predicted, sample_weight = (
+            to_numpy(part, name) if isinstance(part, torch.Tensor) else part for name, part in given.items()
         )
-        return super().score(X, y, sample_weight)
+        return r2_score(y, predicted, sample_weight=sample_weight)
 
     def to_module(self) -> torch.nn.Linear:
         """Return the fitted model as a module of torch, on the CPU and ready to be trained further.

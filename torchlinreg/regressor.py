@@ -14,7 +14,7 @@ from torchlinreg.arrays import check_weight, check_X_y
 from torchlinreg.callbacks import Epochs
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.descent import DivergedError
-from torchlinreg.engine.devices import DTYPES
+from torchlinreg.engine.devices import DTYPES, carry, widest
 from torchlinreg.engine.fitting import Fit, Settings
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
@@ -439,7 +439,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         if before.shape == coef_shape(*sizes):
             coef_init = before if coef_init is None else coef_init
             intercept_init = self.intercept_ if intercept_init is None and self.fit_intercept else intercept_init
-        return make_theta(coef_init, intercept_init, *sizes, fit_intercept=self.fit_intercept).to(rows.y.device)
+        theta = make_theta(coef_init, intercept_init, *sizes, fit_intercept=self.fit_intercept)
+        return carry(theta, rows.y.device, widest(rows.y.device))
 
     def _store(self, outcome: Fit, rows: Rows, y_ndim: int, dtype: torch.dtype) -> None:
         self._set_weights(outcome.theta, rows.X.shape[1], y_ndim, dtype, needs_double=outcome.needs_double)

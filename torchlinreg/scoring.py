@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
+from torchlinreg.arrays import to_numpy
 from torchlinreg.engine.grid import squared_errors
 from torchlinreg.holdout import Table
 
@@ -49,6 +50,8 @@ class Scores:
         if self._by_errors:
             return self._by_errors(errors, squares, len(rows)), errors.mean(0)
         X, y, weight = (None if part is None else _take(part, test.cpu().numpy()) for part in self._table)
+        if _metric(self._scorer) is not None:  # scikit-learn's know arrays only
+            X, y = (to_numpy(part, "y") if isinstance(part, torch.Tensor) else part for part in (X, y))
         weighted = {} if weight is None or not _minds_weights(self._scorer) else {"sample_weight": weight}
         scores = [
             _number(self._scorer(self._dressed(clone(self._estimator), model), X, y, **weighted))
@@ -88,7 +91,12 @@ def _negative_mean(errors: np.ndarray, squares: np.ndarray, n_rows: int) -> np.n
 
 def _minds_weights(scorer) -> bool:
     """Whether a scorer takes sample weights; those of scikit-learn do if their metric does."""
-    return "sample_weight" in inspect.signature(getattr(scorer, "_score_func", scorer)).parameters
+    return "sample_weight" in inspect.signature(_metric(scorer) or scorer).parameters
+
+
+def _metric(scorer) -> Callable | None:
+    """Return the metric of a scorer of scikit-learn's; None for a function of the user's."""
+    return getattr(scorer, "_score_func", None)
 
 
 def _take(part, chosen: np.ndarray):

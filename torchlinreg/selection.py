@@ -8,7 +8,9 @@ import torch
 from scipy.stats import rankdata
 from sklearn.model_selection import ParameterGrid
 
+from torchlinreg.arrays import to_numpy
 from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.devices import carry, widest
 from torchlinreg.engine.fitting import Settings
 from torchlinreg.engine.grid import slope_at_zero
 from torchlinreg.engine.penalties import make_penalty
@@ -69,9 +71,9 @@ class Candidates:
         """
         given = self.params[0]
         l1_ratio = self.column("l1_ratio") if "l1_ratio" in given else np.full(len(self), float(estimator.l1_ratio))
-        strength = (torch.from_numpy(part).to(device, torch.float64) for part in (self.column("alpha"), l1_ratio))
+        strength = (carry(torch.from_numpy(part), device, widest(device)) for part in (self.column("alpha"), l1_ratio))
         steps = {
-            name: torch.from_numpy(self.column(name)).to(device, settings.dtype)
+            name: carry(torch.from_numpy(self.column(name)), device, settings.dtype)
             for name in ("learning_rate", "momentum")
             if name in given
         }
@@ -182,7 +184,7 @@ def row_numbers(part, n_rows: int) -> np.ndarray:
     ValueError
         If it chose none, or such as there are not.
     """
-    given = np.asarray(part)
+    given = np.asarray(to_numpy(part, "cv") if isinstance(part, torch.Tensor) else part)
     chosen = np.flatnonzero(given) if given.dtype == bool else given
     cut_short = given.dtype == bool and given.shape != (n_rows,)
     if not chosen.size or given.ndim != 1 or chosen.dtype.kind not in "iu" or cut_short:

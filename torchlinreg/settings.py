@@ -8,7 +8,8 @@ from sklearn.utils import check_random_state
 
 from torchlinreg.arrays import to_tensor
 from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.devices import resolve_device, resolve_dtype, stays_on_host
+from torchlinreg.engine.conditioning import is_exact
+from torchlinreg.engine.devices import carry, has_double, resolve_device, resolve_dtype, stays_on_host, widest
 from torchlinreg.engine.fitting import Settings
 from torchlinreg.engine.losses import resolve_loss
 from torchlinreg.engine.penalties import make_penalty
@@ -27,20 +28,27 @@ def place_rows(estimator, X, y, weight: np.ndarray | None) -> tuple[Rows, torch.
     """
     X, y = to_tensor(X), to_tensor(y)
     device = resolve_device(estimator.device, X.device)
-    if device.type == "mps" and estimator.learning_rate == "auto":
+    if not has_double(device) and (estimator.learning_rate == "auto" or estimator.conditioning not in ("auto", None)):
         if estimator.device != "auto":
             raise ValueError(
-                "MPS devices have no float64, in which untuned mode keeps its accounts. Give a number for "
-                'learning_rate, or use device="cpu".'
+                f'{device} has no float64, which learning_rate="auto" and conditioning count in. Give a number for '
+                'learning_rate and conditioning=None, or use device="cpu".'
             )
         device = torch.device("cpu")
     dtype = resolve_dtype(estimator.dtype, X.dtype, device)
     y = y.reshape(len(y), -1)
-    if estimator.learning_rate != "auto":  # untuned mode centres first
-        X, y = X.to(dtype), y.to(dtype)
     if weight is not None:
-        weight = torch.from_numpy(weight)[:, None].to(device, dtype)
-    return Rows(X if stays_on_host(X, device) else X.to(device), y.to(device), weight), dtype
+        weight = carry(torch.from_numpy(weight)[:, None], device, dtype)
+    untuned = estimator.learning_rate == "auto"  # which centres before it rounds
+    if untuned:
+        copied_to = torch.float64 if is_exact(Rows(X, y)) else None
+    else:
+        X = X.to(dtype) if X.dtype.itemsize > dtype.itemsize else X
+        copied_to = None if X.dtype == dtype else dtype
+    home = X.device if stays_on_host(X, device, copied_to) else device
+    if untuned:
+        return Rows(X.to(home), y.to(device), weight), dtype
+    return Rows(carry(X, home, dtype), carry(y, device, dtype), weight), dtype
 
 
 def make_settings(estimator, rows: Rows, dtype: torch.dtype) -> Settings:
@@ -56,8 +64,10 @@ def make_settings(estimator, rows: Rows, dtype: torch.dtype) -> Settings:
     n_targets = rows.y.shape[1]
     loss = resolve_loss(estimator.loss, n_targets)
     alpha, l1_ratio = (
-        torch.from_numpy(per_target(name, getattr(estimator, name), n_targets, highest)).to(
-            rows.y.device, torch.float64
+        carry(
+            torch.from_numpy(per_target(name, getattr(estimator, name), n_targets, highest)),
+            rows.y.device,
+            widest(rows.y.device),
         )
         for name, highest in (("alpha", np.inf), ("l1_ratio", 1.0))
     )

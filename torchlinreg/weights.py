@@ -29,7 +29,7 @@ def make_theta(coef, intercept, n_features: int, n_targets: int, y_ndim: int, *,
 
 def split_theta(theta: torch.Tensor, n_features: int, y_ndim: int, dtype: torch.dtype) -> tuple:
     """Return `coef_`, `intercept_`, and both in float64 for all targets, whatever shape y had."""
-    theta = theta.detach().to(device="cpu", dtype=torch.float64).numpy()
+    theta = theta.detach().cpu().double().numpy()
     wide = np.array(theta[:n_features].T, order="C"), theta[n_features:].sum(0)  # copies: no memory of torch's stays
     name = str(dtype).removeprefix("torch.")
     coef, intercept = wide[0].astype(name), theta[n_features:].astype(name)

@@ -8,11 +8,14 @@ from threading import Lock
 import torch
 from threadpoolctl import ThreadpoolController
 
+BUSY = 16  # times as much work at once is worth it where each operation has to be sent for
 ROOM = 0.7  # of the free memory of a device, that a table may take
 ONE_THREAD_ELEMENTS = 2**19  # of a table; up to here, and
 ONE_THREAD_OPERATIONS = 2**26  # multiplications in factorising it for each column, one thread does all the work
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 FULL = ("none", "ieee")  # precisions of products that are no shortcuts
+_ACCELERATOR = torch.accelerator.current_accelerator()
+_AUTOCAST = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
 # Of the backends that have shortcuts; torch before 2.9 has one switch for all of them
 _SWITCHES = (
     [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul] if hasattr(torch.backends, "fp32_precision") else []
@@ -56,29 +59,68 @@ def resolve_device(device: str | torch.device | None, home: torch.device) -> tor
 def resolve_dtype(dtype, data_dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the floating-point type to train in: `dtype` where given, else that of the data.
 
-    Float32 data stay float32; everything else becomes float64, which Apple's MPS devices lack: there float32.
+    Float32 data stay float32; everything else becomes float64 or, on devices without, float32.
     """
     if dtype is not None:
         name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
         name = getattr(dtype, "__name__", name)
         if name not in DTYPES:
             raise ValueError(f'dtype={dtype!r} is not supported; use "float32", "float64" or None.')
-        if name == "float64" and device.type == "mps":
-            raise ValueError('MPS devices have no float64; use dtype="float32" or device="cpu".')
+        if name == "float64" and not has_double(device):
+            raise ValueError(f'{device} has no float64; use dtype="float32" or device="cpu".')
         return DTYPES[name]
-    return torch.float32 if data_dtype == torch.float32 or device.type == "mps" else torch.float64
+    return torch.float32 if data_dtype == torch.float32 else widest(device)
 
 
-def stays_on_host(X: torch.Tensor, device: torch.device) -> bool:
-    """Whether the device has no room for the table beside what training needs; its batches then travel one by one."""
+def has_double(device: torch.device) -> bool:
+    """Whether a device computes in float64, which Apple's and some of Intel's do not."""
+    return device.type in ("cpu", "cuda") or _computes_in_double(device)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the widest precision that a device has."""
+    return torch.float64 if has_double(device) else torch.float32
+
+
+def carry(table, device: torch.device, dtype: torch.dtype):
+    """Return a table, or tensor, on another device and in another precision, which one of the devices may lack."""
+    return table.to(device).to(dtype) if has_double(device) else table.to(dtype).to(device)
+
+
+def at_once(n: int, device: torch.device) -> int:
+    """Return how many numbers to compute with at once: n, which a CPU's caches hold, or what keeps others busy."""
+    return n if device.type == "cpu" else BUSY * n
+
+
+@cache
+def _computes_in_double(device: torch.device) -> bool:
+    try:
+        return (torch.ones(1, dtype=torch.float64, device=device) * 2).item() == 2
+    except (RuntimeError, TypeError):  # some refuse to make such a tensor, others to compute with it
+        return False
+
+
+def stays_on_host(X: torch.Tensor, device: torch.device, copied_to: torch.dtype | None) -> bool:
+    """Whether the device has no room for the table beside what training needs; its batches then travel one by one.
+
+    Parameters
+    ----------
+    X : torch.Tensor or SparseTable
+    device : torch.device
+    copied_to : torch.dtype or None
+        The precision of the copy that training makes of the table, if it makes one.
+    """
     if X.device.type != "cpu" or device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return X.nbytes > ROOM * free
+    # What torch keeps for tensors to come is not free to others, but to us
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    n_bytes = X.nbytes + (0 if copied_to is None else X.numel() * copied_to.itemsize)
+    return n_bytes > ROOM * free
 
 
 class _FullPrecision:
-    """Switch off TF32 and bfloat16 shortcuts in float32 products while anybody is inside, then restore them."""
+    """Switch off autocast, and TF32 and bfloat16 shortcuts in products, while anybody is inside, then restore them."""
 
     def __init__(self):
         self._lock, self._inside, self._restore = Lock(), 0, ExitStack()
@@ -90,7 +132,11 @@ class _FullPrecision:
                 self._switch_off()
             self._inside += 1
         try:
-            yield
+            with ExitStack() as of_thread:
+                for kind in _AUTOCAST:
+                    if torch.is_autocast_enabled(kind):
+                        of_thread.enter_context(torch.autocast(kind, enabled=False))
+                yield
         finally:
             with self._lock:
                 self._inside -= 1

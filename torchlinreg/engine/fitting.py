@@ -13,9 +13,6 @@ from torchlinreg.engine.losses import Loss
 from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.schedules import Schedule
 
-_ACCELERATOR = torch.accelerator.current_accelerator()
-AUTOCAST_DEVICES = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
-
 
 def _go_on(epoch: int, loss: float, theta: Callable[[], torch.Tensor]) -> bool:
     """Look at nothing, and do not stop."""
@@ -125,9 +122,6 @@ def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> ExitStack:
     stack.enter_context(full_precision())
     if _is_little(rows):
         stack.enter_context(one_thread())
-    for kind in AUTOCAST_DEVICES:
-        if torch.is_autocast_enabled(kind):
-            stack.enter_context(torch.autocast(kind, enabled=False))
     # Inference mode makes small steps cheaper still, where no graph is ever built
     stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
     stack.enter_context(torch.no_grad())

@@ -13,6 +13,7 @@ import torch
 from torchlinreg.engine.batches import NO_WEIGHT, Rows
 from torchlinreg.engine.conditioning import WHITEN_FEATURES
 from torchlinreg.engine.descent import DivergedError
+from torchlinreg.engine.devices import carry, has_double, widest
 from torchlinreg.engine.fitting import Fit, Settings
 from torchlinreg.engine.losses import Loss
 from torchlinreg.engine.moments import standardise
@@ -58,7 +59,7 @@ class Columns:
         """
         if fit.interrupted:
             raise KeyboardInterrupt
-        self.theta[:, *place] = fit.theta.to(self.theta)
+        self.theta[:, *place] = carry(fit.theta, self.theta.device, self.theta.dtype)
         self.n_unfinished += fit.n_unfinished
         self.n_epochs = max(self.n_epochs, len(fit.loss_curve))
         if fit.optimality_gap is not None:
@@ -176,7 +177,7 @@ def fit_models(rows: Rows, settings: Settings, n_models: int, start: torch.Tenso
     """
     models, n_targets = torch.arange(n_models, device=rows.y.device), rows.y.shape[1]
     shape = rows.X.shape[1] + settings.fit_intercept, n_targets, n_models
-    found = Columns(torch.full(shape, torch.nan, device=rows.y.device, dtype=_widest(rows)))
+    found = Columns(torch.full(shape, torch.nan, device=rows.y.device, dtype=widest(rows.y.device)))
     targets = [replace(rows, y=rows.y[:, target : target + 1]) for target in range(n_targets)]
     untuned = isinstance(settings.learning_rate, str)
     if untuned and settings.loss.mixes_targets:
@@ -277,7 +278,7 @@ def slope_at_zero(rows: Rows, settings: Settings) -> tuple[torch.Tensor, torch.T
     stride : torch.Tensor of shape (n_targets,)
         How far a step of that length down the slope takes predictions, in spreads of the target.
     """
-    y = rows.y.to(_widest(rows))
+    y = rows.y.to(widest(rows.y.device))
     weight = y.new_ones(len(y), 1) if rows.weight is None else rows.weight.to(y)
     spread = standardise(y, weight, centre=settings.fit_intercept)[2]
     weight = weight / len(y)
@@ -285,7 +286,7 @@ def slope_at_zero(rows: Rows, settings: Settings) -> tuple[torch.Tensor, torch.T
         # Of the slopes on either side of a jump none is that of the best constant, which lies on it
         settings = replace(settings, loss=settings.loss.smoothed(JUMP * spread.min().item()))
     constant, loss = _best_constant(rows, settings)
-    uphill = loss.slope(constant.to(y).expand_as(y), y) * weight
+    uphill = loss.slope(constant.to(y.dtype).to(y.device).expand_as(y), y) * weight
     parts = rows.X.split(max(1, PIECE_ELEMENTS // max(1, rows.width)))
     size = len(parts[0])
     mean = sum(_turned(X, y) @ w for X, w in zip(parts, weight.split(size), strict=True))[:, 0]
@@ -302,6 +303,8 @@ def _best_constant(rows: Rows, settings: Settings) -> tuple[torch.Tensor, Loss]:
     if not (settings.fit_intercept or loss.finds_scale):
         return torch.zeros_like(rows.y[0]), loss
     nothing = replace(rows, X=rows.y.new_zeros(len(rows), 1))
+    if not has_double(rows.y.device):
+        nothing = nothing.with_tables(lambda table: table.cpu())
     plain = replace(settings, penalty=None, conditioning="auto", tol="auto", batch_size="auto")
     fit = fit_untuned(nothing, plain)
     return fit.theta[1:].sum(0), loss if fit.scale is None else loss.at_scale(fit.scale)
@@ -309,8 +312,3 @@ def _best_constant(rows: Rows, settings: Settings) -> tuple[torch.Tensor, Loss]:
 
 def _turned(X: torch.Tensor | SparseTable, like: torch.Tensor) -> torch.Tensor | Transposed:
     return X.to(like).t()
-
-
-def _widest(rows: Rows) -> torch.dtype:
-    """Return the widest precision that the device has."""
-    return torch.float32 if rows.y.device.type == "mps" else torch.float64

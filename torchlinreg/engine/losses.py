@@ -16,6 +16,7 @@ from typing import Protocol
 
 import torch
 
+from torchlinreg.engine.devices import widest
 from torchlinreg.engine.torch_loss import TorchLoss
 
 
@@ -426,4 +427,4 @@ def total(loss: Loss, prediction: torch.Tensor, target: torch.Tensor, weight: to
     value = loss.value(prediction, target)
     if weight is not None:
         value = value.mul_(weight)
-    return value.sum(0, dtype=torch.float32 if value.device.type == "mps" else torch.float64)
+    return value.sum(0, dtype=widest(value.device))

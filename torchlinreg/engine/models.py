@@ -176,19 +176,30 @@ class AutogradModel:
             self.b.add_(change[-1])
 
 
+class _Undrawn(torch.nn.Linear):
+    """`torch.nn.Linear` without its initial weights: they would be drawn from torch's global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
+def linear_module(n_features: int, n_columns: int, *, bias: bool, device, dtype: torch.dtype) -> torch.nn.Linear:
+    """Return a `torch.nn.Linear` whose weights are yet to be set.
+
+    `torch.nn.utils.skip_init` makes one, too, but loads a compiler on its way, which adds to the filters of warnings.
+    """
+    module = _Undrawn(n_features, n_columns, bias=bias, device=device, dtype=dtype)
+    module.__class__ = torch.nn.Linear  # for whoever is to unpickle it
+    return module
+
+
 class LinearModel:
     """`torch.nn.Linear`, as the concise tutorials have it."""
 
     def __init__(self, theta: torch.Tensor, *, fit_intercept: bool):
-        # nn.Linear would draw its initial weights from torch's global generator
         n_features = len(theta) - fit_intercept
-        self.module = torch.nn.utils.skip_init(
-            torch.nn.Linear,
-            n_features,
-            theta.shape[1],
-            bias=fit_intercept,
-            device=theta.device,
-            dtype=theta.dtype,
+        self.module = linear_module(
+            n_features, theta.shape[1], bias=fit_intercept, device=theta.device, dtype=theta.dtype
         )
         self.parameters = list(self.module.parameters())
         with torch.no_grad():

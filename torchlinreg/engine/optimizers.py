@@ -1,7 +1,9 @@
 """How a gradient becomes a step: SGD written out, or any optimiser of torch."""
 
 import inspect
+import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -215,6 +217,13 @@ def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:
     return found
 
 
+@cache
+def _load_compiler() -> None:
+    """Have torch load its compiler, as the first of its optimisers does, which adds to the filters of warnings."""
+    with warnings.catch_warnings():
+        torch.optim.SGD([torch.zeros(1, device="cpu")])
+
+
 _UNUSABLE = {"lbfgs", "sparseadam"}  # a closure that is called again and again; sparse gradients only
 
 
@@ -244,6 +253,7 @@ def make_optimizer(
     options = {"lr": rate.now, **(params or {})}
     if momentum:
         options.setdefault("momentum", momentum)
+    _load_compiler()
     try:
         return TorchOptimizer(model, rate, cls(model.parameters, **options))
     except TypeError as reason:

@@ -8,6 +8,7 @@ import torch
 
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.conditioning import Conditioning
+from torchlinreg.engine.devices import widest
 from torchlinreg.engine.transforms import top_eigenvalue
 
 TEXTBOOK_BATCH = 32
@@ -66,7 +67,7 @@ def largest_stable_rate(rows: Rows, settings) -> float:
     settings : Settings
         Its loss, intercept, momentum and batch size.
     """
-    rows = rows if rows.X.device.type == "mps" else replace(rows, X=rows.X.double())
+    rows = replace(rows, X=rows.X.to(widest(rows.X.device)))
     X = rows.with_ones().X if settings.fit_intercept else rows.X
     weight = None if rows.weight is None else rows.weight.to(X.device, X.dtype)
     size = X.abs().max()

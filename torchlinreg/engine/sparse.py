@@ -200,7 +200,8 @@ class SparseTable:
 
     @cached_property
     def _csr(self) -> torch.Tensor:
-        return torch.sparse_csr_tensor(self.crow, self.col, self.value, self.shape, check_invariants=False)
+        parts = self.crow, self.col, self.value
+        return torch.sparse_csr_tensor(*parts, self.shape, device=self.device, check_invariants=False)
 
     @cached_property
     def _runs(self) -> torch.Tensor:
@@ -296,4 +297,4 @@ def _hear_warning() -> None:
     """Let torch warn, which it does once a process and into the void, that its own CSR tensors are new."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.sparse_csr_tensor([0, 0], [], torch.empty(0), (1, 1))
+        torch.sparse_csr_tensor([0, 0], [], torch.empty(0, device="cpu"), (1, 1), device="cpu")
