@@ -68,11 +68,15 @@ class Summary:
         for X, y, w in zip(rows.X.split(size), rows.y.split(size), weight.split(size), strict=True):
             self._add(torch.cat([_dense(X.to(y.device).double()), y.double()], dim=1), w.double())
 
+    def to(self, device: torch.device) -> "Summary":
+        """Return the summary on another device."""
+        return replace(self, mean=self.mean.to(device), factor=self.factor.to(device))
+
     def _add(self, table: torch.Tensor, weight: torch.Tensor) -> None:
         new = weight.sum().item()
         mean = weighted_mean(table, weight * (len(table) / new)) if new else table.mean(0)
-        rows = ((table - mean) * weight.sqrt()).to(self.factor.device)
-        vars(self).update(vars(Summary.of_all([self, Summary(len(table), new, mean.to(self.factor.device), rows)])))
+        rows = (table - mean) * weight.sqrt()
+        vars(self).update(vars(Summary.of_all([self, Summary(len(table), new, mean, rows)])))
 
     def rows(self, n_features: int, *, centred: bool) -> tuple[Rows, torch.Tensor]:
         """Return a few rows with the same means of products, and what they miss of the sum of the targets' squares.
@@ -138,18 +142,18 @@ def fit_stream(rows: Rows, settings: Settings, memory: dict) -> Fit:
     """
     n_features, n_columns = rows.X.shape[1], rows.y.shape[1]
     summary = Summary(**memory) if memory else Summary.of_nothing(n_features + n_columns)
+    summary = summary.to(rows.y.device)  # there are more rows than numbers in it
     summary.add(rows)
     if summary.weight == 0:
         raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
     few, rest = summary.rows(n_features, centred=settings.fit_intercept)
-    few = few.with_tables(lambda table: table.to(rows.y.device))
     fit = fit_untuned(few, for_few(settings))
     left_out = 0.5 * settings.loss.curvature * rest.sum().item() / summary.weight
     fit.loss_curve = [loss + left_out for loss in fit.loss_curve]
     fit.memory = vars(summary)
     fit.needs_double = True
     if settings.fit_intercept:
-        fit.theta = summary.with_intercept(fit.theta.cpu())
+        fit.theta = summary.with_intercept(fit.theta)
     return fit
 
 
