@@ -178,12 +178,14 @@ class MiniBatches:
 
     def __iter__(self) -> Iterator[Block]:
         order = self._order()
+        there = None if order is None else order.to(self.rows.y.device)
         for start in range(0, self.n_rows, self.block_size):
             stop = min(start + self.block_size, self.n_rows)
             if not self._moves:
                 yield self._block(start, stop, keep=self.block_size == self.n_rows)
                 continue
-            self._move(slice(start, stop) if order is None else order[start:stop], stop - start)
+            chosen = slice(start, stop)
+            self._move(*((chosen, chosen) if order is None else (order[chosen], there[chosen])))
             # Views of a buffer stay valid; cutting them once is what keeps small steps cheap
             yield self._block(0, stop - start, keep=not self.rows.is_sparse)
 
@@ -199,12 +201,14 @@ class MiniBatches:
             order = torch.randperm(n_rows, generator=self.generator, device="cpu", dtype=narrow)
         return order
 
-    def _move(self, chosen: slice | torch.Tensor, n_rows: int) -> None:
-        """Copy the chosen rows to the front of the buffers, shifted."""
+    def _move(self, chosen: slice | torch.Tensor, there: slice | torch.Tensor) -> None:
+        """Copy the chosen rows, named on the host and where y is, to the front of the buffers, shifted."""
         rows, moved = self.rows, self._moved
-        self._copy(rows.y, chosen, moved.y[:n_rows])
+        n_rows = chosen.stop - chosen.start if isinstance(chosen, slice) else len(chosen)
+        chosen = chosen if self._travels else there
+        self._copy(rows.y, there, moved.y[:n_rows])
         if rows.weight is not None:
-            self._copy(rows.weight, chosen, moved.weight[:n_rows])
+            self._copy(rows.weight, there, moved.weight[:n_rows])
         if rows.is_sparse:
             # There is no telling beforehand how much a buffer would have to hold
             self._moved = replace(moved, X=rows.X.rows(chosen).to(rows.y.device, rows.y.dtype))
@@ -224,7 +228,7 @@ class MiniBatches:
             return buffer.copy_(torch.index_select(table, 0, chosen, out=waiting))
         if isinstance(chosen, slice):
             return buffer.copy_(table[chosen])
-        return torch.index_select(table, 0, chosen.to(table.device), out=buffer)
+        return torch.index_select(table, 0, chosen, out=buffer)
 
     def _block(self, start: int, stop: int, *, keep: bool) -> Block:
         block = self._blocks.get(stop) if keep else None

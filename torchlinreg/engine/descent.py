@@ -83,13 +83,15 @@ def descend(
     try:
         for epoch in range(1, max_iter + 1):
             column_losses = units * train_epoch(model, loss, optimizer, batches)
-            curve.append(column_losses.sum().item())
             finite = model.theta().isfinite().all(0)
-            if not (math.isfinite(curve[-1]) and finite.all()):
+            # One look, as each keeps an accelerator waiting
+            reached, all_finite = torch.stack([column_losses.sum(), finite.all().to(column_losses)]).tolist()
+            curve.append(reached)
+            if not (math.isfinite(reached) and all_finite):
                 lost = ~(finite & column_losses.isfinite())
                 # Maybe only their sum is too large
                 raise DivergedError(epoch, lost if lost.any() else ~lost)
-            if after_epoch(epoch, curve[-1]):
+            if after_epoch(epoch, reached):
                 break
     except KeyboardInterrupt:
         interrupted = True

@@ -3,6 +3,7 @@
 import torch
 
 from torchlinreg.engine.batches import MiniBatches
+from torchlinreg.engine.devices import at_once
 
 PAIRED = 64  # columns, whose products with each other are worth a table of their own
 PAIRED_ELEMENTS = 2**19  # numbers in a piece of that table
@@ -75,7 +76,7 @@ def weighted_products(table: torch.Tensor, weights: torch.Tensor) -> torch.Tenso
         return torch.stack([_weighted_product(table, weight) for weight in weights.unbind(1)])
     # One product for all weights, of a table of all pairs of columns
     first, second = torch.triu_indices(n_columns, n_columns, device=table.device)
-    size = min(len(table), max(1, PAIRED_ELEMENTS // len(first)))
+    size = min(len(table), max(1, at_once(PAIRED_ELEMENTS, table.device) // len(first)))
     of_pairs, pairs = table.new_zeros(len(first), weights.shape[1]), table.new_empty(len(first), size)
     of_column = pairs.split(list(range(n_columns, 0, -1)))
     for rows, some in zip(table.split(size), weights.split(size), strict=True):
@@ -90,7 +91,8 @@ def weighted_products(table: torch.Tensor, weights: torch.Tensor) -> torch.Tenso
 
 
 def _weighted_product(table: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    (felt,) = weight.nonzero(as_tuple=True)
-    if len(felt) < len(table):
-        table, weight = table[felt], weight[felt]
+    if table.device.type == "cpu":  # others would have to wait for their number
+        (felt,) = weight.nonzero(as_tuple=True)
+        if len(felt) < len(table):
+            table, weight = table[felt], weight[felt]
     return table.T @ (table * weight[:, None])

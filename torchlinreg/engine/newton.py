@@ -11,6 +11,7 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.batches import MiniBatches
+from torchlinreg.engine.devices import at_once
 from torchlinreg.engine.kinks import Curvature, accelerated, minimum_with_kinks
 from torchlinreg.engine.losses import Loss
 from torchlinreg.engine.moments import weighted_products
@@ -137,7 +138,7 @@ class Objective:
             full_pass.chunk,
             generator,
             n_draws=affordable if sampled else None,
-            block_elements=PASS_ELEMENTS,
+            block_elements=at_once(PASS_ELEMENTS, rows.y.device),
             **full_pass.load,
         )
 
@@ -159,6 +160,7 @@ class Objective:
         """Find the second derivatives of the open columns."""
         if self.curvature is not None and self.loss.is_quadratic:
             return
+        (columns,) = is_open.nonzero(as_tuple=True)  # once, as it keeps an accelerator waiting
         model = self._full_pass.model(self.theta(v))
         n_directions, n_columns = v.shape
         weight, inside = self._full_pass.rows.weight, torch.zeros_like(v)
@@ -178,16 +180,16 @@ class Objective:
                 if shared:
                     total += weighted_products(Z, bend[:, :1])
                 else:
-                    both = weighted_products(Z, torch.cat([bend[:, is_open], majorant[:, is_open]], dim=1))
-                    total[is_open] += both[: len(both) // 2]
-                    above[is_open] += both[len(both) // 2 :]
+                    both = weighted_products(Z, torch.cat([bend[:, columns], majorant[:, columns]], dim=1))
+                    total[columns] += both[: len(both) // 2]
+                    above[columns] += both[len(both) // 2 :]
         n_rows = self._batches.n_rows
         total, above, inside = self._with_penalty(total / n_rows), above / n_rows, inside / n_rows
         if self.curvature is None:
             self.curvature, self.above, self.inside = total, above, inside
         else:
-            self.curvature.matrix[is_open], self.above[is_open] = total.matrix[is_open], above[is_open]
-            self.inside[:, is_open] = inside[:, is_open]
+            self.curvature.matrix[columns], self.above[columns] = total.matrix[columns], above[columns]
+            self.inside[:, columns] = inside[:, columns]
 
     def _with_penalty(self, matrix: torch.Tensor) -> Curvature:
         penalty, weights, n_columns = self._full_pass.penalty, self._transform.weights, self._start.shape[1]

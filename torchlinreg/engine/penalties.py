@@ -6,7 +6,7 @@ exact. To add one, write a class and enter it in `PENALTIES`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -67,11 +67,13 @@ class ElasticNet:
 
     kink: torch.Tensor
     bend: torch.Tensor
+    is_smooth: bool
+    """Asked in every step, so that looking at the numbers each time would keep an accelerator waiting."""
 
-    @property
-    def is_smooth(self) -> bool:
-        """Whether there is no kink."""
-        return not bool(self.kink.any())
+    @classmethod
+    def of(cls, kink: torch.Tensor, bend: torch.Tensor) -> "ElasticNet":
+        """Return the penalty of these numbers."""
+        return cls(kink, bend, is_smooth=not kink.any())
 
     def value(self, weights: torch.Tensor) -> torch.Tensor:
         """Return the sum."""
@@ -95,15 +97,16 @@ class ElasticNet:
     def rescaled(self, unit: torch.Tensor, scale: torch.Tensor) -> "ElasticNet":
         """Return the penalty of weights in other units."""
         relative = unit / scale
-        return ElasticNet(self.kink * relative / scale, self.bend * relative.square())
+        return replace(self, kink=self.kink * relative / scale, bend=self.bend * relative.square())
 
     def to(self, dtype: torch.dtype) -> "ElasticNet":
         """Return the penalty in another precision."""
-        return ElasticNet(self.kink.to(dtype), self.bend.to(dtype))
+        return replace(self, kink=self.kink.to(dtype), bend=self.bend.to(dtype))
 
     def only(self, columns: torch.Tensor) -> "ElasticNet":
         """Return the penalty of some of the columns."""
-        return ElasticNet(self.kink[..., columns], self.bend[..., columns])
+        kink, bend = self.kink[..., columns], self.bend[..., columns]
+        return replace(self, kink=kink, bend=bend) if self.is_smooth else ElasticNet.of(kink, bend)
 
 
 def make_penalty(name: str | None, alpha: torch.Tensor, l1_ratio: torch.Tensor) -> Penalty | None:
@@ -123,7 +126,7 @@ def shrink(weights: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
 
 
 def _elastic_net(alpha: torch.Tensor, l1_ratio: torch.Tensor) -> ElasticNet:
-    return ElasticNet(alpha * l1_ratio, alpha * (1.0 - l1_ratio))
+    return ElasticNet.of(alpha * l1_ratio, alpha * (1.0 - l1_ratio))
 
 
 # name -> penalty, of alpha and l1_ratio, which are of shape (n_columns,)

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.batches import Batch, MiniBatches, Rows
+from torchlinreg.engine.devices import at_once
 from torchlinreg.engine.losses import Loss, total
 from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.transforms import Transform
@@ -49,8 +50,9 @@ class FullPass:
         self.objective: torch.Tensor | None = None
         """Of the theta measured last, with the loss to be reported, shape (n_columns,)."""
         self.resolution = torch.finfo(rows.y.dtype).eps
-        self.chunk = max(1, min(PASS_ELEMENTS // max(1, rows.width), PREDICTIONS // rows.n_columns))
-        self._batches = MiniBatches(rows, self.chunk, block_elements=PASS_ELEMENTS, **load)
+        elements, predictions = (at_once(n, rows.y.device) for n in (PASS_ELEMENTS, PREDICTIONS))
+        self.chunk = max(1, min(elements // max(1, rows.width), predictions // rows.n_columns))
+        self._batches = MiniBatches(rows, self.chunk, block_elements=elements, **load)
         self.lowest = float("inf")
         """Of the losses seen, summed over the columns,"""
         self.best: torch.Tensor | None = None

@@ -200,15 +200,14 @@ def largest_eigenvalue(times: Callable, like: torch.Tensor) -> float:
     """Largest eigenvalue of the matrix that `times` multiplies by, none of whose eigenvalues is negative."""
     generator = torch.Generator("cpu").manual_seed(0)
     direction = torch.randn(len(like), 1, generator=generator, dtype=like.dtype, device="cpu").to(like.device)
-    eigenvalue = 0.0
+    eigenvalues = []
     for _ in range(POWER_ITERATIONS):
         direction = direction / torch.linalg.vector_norm(direction)
         image = times(direction)
-        eigenvalue = (direction * image).sum().item()
-        if eigenvalue <= 0:
-            return 0.0
+        eigenvalues.append((direction * image).sum())
         direction = image
-    return eigenvalue
+    eigenvalues = torch.stack(eigenvalues).tolist()  # one look for all: each keeps an accelerator waiting
+    return 0.0 if any(eigenvalue <= 0 for eigenvalue in eigenvalues) else eigenvalues[-1]
 
 
 def _orthonormal(table: torch.Tensor) -> torch.Tensor:
