@@ -1,0 +1,39 @@
+"""Every way of training on a device that is only pretended, so that it is tried where there is no GPU.
+
+Pretending changes the process for good, so that these tests run in one of their own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch.utils.backend_registration
+
+HERE = Path(__file__).parent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
+        reason="torch before 2.10 lets no backend be written in Python",
+    ),
+]
+
+
+@pytest.mark.parametrize("part", ["fits", "rest"])
+def test_on_a_pretended_device(part):
+    chosen = "test_fits" if part == "fits" else "not test_fits"
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "pretended_device", "-k", chosen]
+    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    run = subprocess.run(
+        [*command, str(HERE / "on_pretended_device.py")],
+        cwd=HERE.parent,
+        env={**environment, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]
