@@ -3,7 +3,7 @@
 For ``pytest -p pretended_device``, as it changes the process and has to come before whatever asks torch for its
 accelerator. A tensor there is a plain `torch.Tensor`; every operation on one comes to `_operate`, which refuses what
 CUDA would refuse, counts what CUDA would have been asked for, and computes on the host. What CUDA computes, and how
-fast, it cannot tell.
+fast, it cannot tell; and it has neither COO tensors nor such as are lazily negated or conjugated.
 """
 
 import ctypes

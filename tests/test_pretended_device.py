@@ -22,15 +22,22 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("part", ["fits", "rest"])
+ON_IT = "on_pretended_device.py"
+PARTS = {
+    "fits": [ON_IT, "-k", "test_fits"],
+    "rest": [ON_IT, "-k", "not test_fits"],
+    # Lazily negated and COO tensors are what it has not got
+    "marked": ["test_tensors.py", "test_grid_citizen.py", "-m", "gpu", "-k", "not layout and not sparse"],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_on_a_pretended_device(part):
-    chosen = "test_fits" if part == "fits" else "not test_fits"
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "pretended_device", "-k", chosen]
     path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
-        [*command, str(HERE / "on_pretended_device.py")],
-        cwd=HERE.parent,
+        [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "pretended_device", *PARTS[part]],
+        cwd=HERE,
         env={**environment, "PYTHONPATH": path},
         capture_output=True,
         text=True,
