@@ -9,7 +9,7 @@ from pretended_device import NAME, counted, limits
 from scipy import sparse
 from sklearn.base import clone
 
-from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
+from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap, compare
 from torchlinreg.engine import conditioning, devices
 from torchlinreg.losses import Huber, Quantile
 
@@ -174,6 +174,12 @@ def test_intervals(table, name):
     expected = bootstrap(model, X, y[:, 0], sample_weight=weight, n_resamples=8, random_state=0)
     found = bootstrap(model, *there(X, y[:, 0]), sample_weight=there(weight)[0], n_resamples=8, random_state=0)
     assert_frame_equal(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_comparison(table):
+    X, y = table[0], table[1][:, 0]
+    tables = (compare(*given, n_repeats=1) for given in (there(X, y), (X, y)))
+    assert_frame_equal(*(table.drop(columns=["fit seconds", "predict seconds"]) for table in tables))
 
 
 # Devices without float64

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
@@ -20,6 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 
+from torchlinreg.arrays import to_numpy
 from torchlinreg.regressor import TorchLinearRegressor
 from torchlinreg.tables import unusable
 
@@ -164,6 +166,7 @@ def default_estimators(
 
 def _check_data(X: Any, y: Any) -> tuple[np.ndarray | pd.DataFrame, np.ndarray]:
     """Leave a DataFrame `X` as it is, make anything else an array, and check that `y` is numbers."""
+    X, y = (to_numpy(part, name) if isinstance(part, torch.Tensor) else part for name, part in (("X", X), ("y", y)))
     targets = y.to_frame() if isinstance(y, pd.Series) else y
     if isinstance(targets, pd.DataFrame) and (bad := _bad_columns(targets)):
         raise ValueError(f"y holds what is no number: {bad}. Regressions predict numbers: drop or mend these rows")
