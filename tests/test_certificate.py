@@ -1,0 +1,141 @@
+"""What `optimality_gap_` says is true: no coefficients are better by more than that, whatever the table."""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from certificate_problems import CLASSES, PARAMETRIC, Drawn, draw
+from convex import LOSSES, Problem
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from trusted import solve
+
+from torchlinreg import TorchLinearRegressor
+
+FACTOR = 10
+"""An estimate may be off by as much."""
+UNITS = {"float64": 4096 * 2.0**-53, "float32": 4096 * 2.0**-53 + 4 * 2.0**-24}
+"""Relative error that rounding may cost a number: thousands of roundings in float64, in which small tables are worked
+on, and a few in what is stored."""
+BLOCK, FAST, ALL = 25, 300, 2000
+LARGE_GAP, MANY = 1e-5, 3
+"""At most so many gaps of a block may be that large."""
+CLOSE = 1e-5
+"""Excess that nobody who has converged may have, but for rounding: the largest automatic `tol`, times `FACTOR`."""
+
+
+@dataclass
+class Verdict:
+    """How far a fit is from the minimum, relative to the best constant, for the worst target."""
+
+    excess: float
+    floor: float
+    """What of that rounding excuses."""
+    gap: float
+    converged: bool
+
+
+def rounding(problem: Problem, coef, intercept, dtype: str) -> float:
+    """Return by how much the objective may rise where a minimum is stored in numbers of that precision.
+
+    If the stored numbers are those of a minimum up to the relative error u, then convexity bounds the rise by u times
+    the sum of |slope| |number|. Weights rounded to that precision, and the sum over the rows, are wrong by u times the
+    objective. For float32 u is a few roundings of what is stored; what is computed is computed in float64.
+    """
+    u = UNITS[dtype]
+    numbers = np.abs(np.append(coef, intercept))
+    return u * (np.abs(problem.gradient(coef, intercept)) @ numbers + problem.objective(coef, intercept))
+
+
+def judge(drawn: Drawn) -> Verdict:
+    """Fit, and compare the objective of what is stored with the trusted minimum; the worst target counts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = drawn.fit()
+    dtype = drawn.recipe["dtype"]
+    coefs = model.coef_.reshape(-1, drawn.X.shape[1]).astype(float)
+    intercepts = np.broadcast_to(np.asarray(model.intercept_, dtype=float), len(coefs))
+    excess, floor = 0.0, UNITS[dtype]
+    for problem, *found in zip(drawn.problems(), coefs, intercepts, strict=True):
+        unit = unit_of(problem, dtype)
+        beyond = (problem.objective(*found) - problem.objective(*solve(problem))) / unit
+        allowed = UNITS[dtype] + rounding(problem, *found, dtype) / unit
+        if beyond - allowed > excess - floor:
+            excess, floor = beyond, allowed
+    return Verdict(excess, floor, model.optimality_gap_, model.converged_)
+
+
+def unit_of(problem: Problem, dtype: str) -> float:
+    """Return the objective of the best constant or, if that is perfect, of what a rounding of the target costs."""
+    rounded = replace(problem.loss, tube=0.0).value(UNITS[dtype] * np.abs(problem.y).max()) / UNITS[dtype]
+    return problem.baseline() or rounded or 1.0
+
+
+def complaints(drawn: Drawn, verdict: Verdict) -> list[str]:
+    """Return what is wrong with a fit."""
+    said = []
+    if verdict.excess > FACTOR * verdict.gap + verdict.floor:
+        said.append("gap too small")
+    if verdict.converged and verdict.excess > CLOSE + verdict.floor:
+        said.append("converged elsewhere")
+    return [f"draw({drawn.seed}): {', '.join(said)}; {verdict}; {drawn.recipe}"] if said else []
+
+
+@pytest.mark.parametrize(
+    "first",
+    [pytest.param(first, marks=[pytest.mark.slow] * (first >= FAST)) for first in range(0, ALL, BLOCK)],
+)
+def test_no_coefficients_are_better_by_more_than_the_gap(first):
+    wrong, large = [], []
+    for seed in range(first, first + BLOCK):
+        drawn = draw(seed)
+        verdict = judge(drawn)
+        wrong += complaints(drawn, verdict)
+        large += [seed] * (verdict.gap > LARGE_GAP)
+    assert not wrong, f"{len(wrong)} of {BLOCK}:\n" + "\n".join(wrong)
+    assert len(large) <= MANY, f"gaps above {LARGE_GAP}: {large}"
+
+
+def make_model(loss: str, parameter: float) -> TorchLinearRegressor:
+    return TorchLinearRegressor(loss=CLASSES[loss](parameter) if loss in PARAMETRIC else loss, random_state=0)
+
+
+PARAMETERS = {"huber": 1.35, "quantile": 0.5, "epsilon_insensitive": 0.1, "squared_epsilon_insensitive": 0.1}
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_full_set_of_categories_beside_a_number(loss, container):
+    rng = np.random.default_rng(0)
+    group, x = rng.integers(0, 5, 300), rng.normal(size=300) * 3 + 50
+    X, y = np.column_stack([np.eye(5)[group], x]), 1000.0 * group + x + rng.normal(size=300)
+    parameter = PARAMETERS.get(loss, 0.0)
+    model = make_model(loss, parameter).fit(container(X), y)
+    problem = Problem(X, y, LOSSES[loss](parameter, 1))
+    ours, trusted = (
+        np.abs(problem.residual(*found)).mean() for found in ((model.coef_, model.intercept_), solve(problem))
+    )
+    assert ours == pytest.approx(trusted, rel=0.01)
+
+
+def categories_and_numbers():
+    """Return 17379 hours, with full sets for the hour, the weekday, the month and others, and the rentals in each."""
+    rng = np.random.default_rng(0)
+    n = 17379
+    codes = [rng.integers(0, size, n) for size in (24, 12, 7, 4, 4)]
+    X = np.column_stack([*(np.eye(code.max() + 1)[code] for code in codes), rng.normal(size=(n, 8)) * 10 + 20])
+    effects = rng.normal(size=X.shape[1]) * np.repeat([150, 1], [51, 8])
+    return X, np.round(np.maximum(X @ effects + 300 + 80 * rng.standard_t(3, size=n), 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "parameter"), [("huber", 20.0), ("quantile", 0.5), ("quantile", 0.9)])
+def test_many_rows_with_full_sets_of_categories(loss, parameter):
+    X, y = categories_and_numbers()
+    model = make_model(loss, parameter).fit(X, y)
+    problem = Problem(X, y, LOSSES[loss](parameter, 1))
+    reached, best = (problem.objective(*found) for found in ((model.coef_, model.intercept_), solve(problem)))
+    excess = (reached - best) / problem.baseline()
+    assert excess <= FACTOR * model.optimality_gap_ + UNITS["float64"]
+    assert model.optimality_gap_ <= LARGE_GAP
