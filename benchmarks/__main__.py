@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import grid, memory, passes, sparse, textbook, untuned
+from benchmarks import grid, memory, passes, sparse, tables, textbook, untuned
 
 # name on the command line -> (title, function that is told whether to be quick, runs it and returns Markdown)
 BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
     "passes": ("The cost of a pass, and how a fit's time grows", lambda quick: passes.report(quick=quick)),
     "sparse": ("Sparse tables", lambda quick: sparse.report(quick=quick)),
     "grid": ("Grids, cross-validation and resamples", lambda quick: grid.report(quick=quick)),
+    "tables": ("Public tables, beside scikit-learn", lambda quick: tables.report(quick=quick)),
     "memory": ("Memory", lambda quick: memory.report(quick=quick)),
 }
 PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")

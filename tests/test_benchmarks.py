@@ -9,7 +9,7 @@ import pytest
 from hard_cases import CASES, least_squares
 from sklearn.linear_model import Ridge
 
-from benchmarks import grid, memory, passes, sparse, textbook, untuned
+from benchmarks import grid, memory, passes, sparse, tables, textbook, untuned
 from benchmarks.__main__ import BENCHMARKS, machine
 from benchmarks.reference import KINDS, Error, Judge, LeastSquares, Size
 from benchmarks.timing import FEWEST_ROUNDS, Timings, alternate
@@ -289,7 +289,43 @@ def test_memory_of_many_models_is_told_by_model(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("name", tables.SOURCES)
+def test_public_tables_are_raw_and_have_their_categories(name):
+    source = tables.SOURCES[name]
+    X, y = source.load()
+    assert len(X) == len(y) > 300
+    assert y.notna().all()
+    assert {name for name, dtype in X.dtypes.items() if dtype.kind not in "if"} <= set(source.categories) <= {*X}
+
+
+def test_tables_benchmark_says_what_is_missing(monkeypatch):
+    kept = {name: tables.SOURCES[name] for name in ("diabetes", "cars")}
+    absent = {"elsewhere": replace(kept["diabetes"], package="a_package_that_nobody_has")}
+    monkeypatch.setattr(tables, "SOURCES", kept | absent)
+    text = tables.report(quick=True)
+    header, *rows = cells(text)
+    assert header[3:6] == ["ours", "twin", "ours - twin"]
+    assert [row[0] for row in rows] == ["diabetes, 120×10"] * 7 + ["cars, 120×7"] * 7
+    assert [row[1] for row in rows[:3]] == list(tables.PAIRS)[:3]
+    assert text.endswith("elsewhere is left out: it comes with a_package_that_nobody_has, which is not installed.")
+
+
+def test_least_squares_scores_as_its_twin_does(rng):
+    X, y = tables.SOURCES["cars"].load()
+    predicted = tables.predict_folds(X, y.to_numpy(), ("Cylinders", "Year", "Origin"), 2)
+    ours, twin = predicted["TorchLinearRegressor()"]
+    np.testing.assert_allclose(ours, twin, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("ours", "met"), [(0.5, "yes"), (0.4901, "yes"), (0.4899, "**no**")])
+def test_verdicts_on_public_tables(ours, met):
+    assert tables.verdict("R²", ours, 0.5)[-1] == met
+    assert tables.verdict("pinball loss", 1 / ours, 2.0)[-1] == ("yes" if ours >= 0.5 / 1.01 else "**no**")
+
+
 def test_every_benchmark_is_on_the_command_line():
-    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "sparse", "grid", "memory"]
-    assert all(module.__doc__.partition("\n")[2] for module in (textbook, untuned, passes, sparse, grid, memory))
+    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "sparse", "grid", "tables", "memory"]
+    assert all(
+        module.__doc__.partition("\n")[2] for module in (textbook, untuned, passes, sparse, grid, tables, memory)
+    )
     assert "scikit-learn" in machine()
