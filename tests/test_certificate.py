@@ -63,7 +63,7 @@ def judge(drawn: Drawn) -> Verdict:
         allowed = UNITS[dtype] + rounding(problem, *found, dtype) / unit
         if beyond - allowed > excess - floor:
             excess, floor = beyond, allowed
-    return Verdict(excess, floor, model.optimality_gap_, model.converged_)
+    return Verdict(float(excess), float(floor), model.optimality_gap_, model.converged_)
 
 
 def unit_of(problem: Problem, dtype: str) -> float:
@@ -117,6 +117,17 @@ def test_full_set_of_categories_beside_a_number(loss, container):
         np.abs(problem.residual(*found)).mean() for found in ((model.coef_, model.intercept_), solve(problem))
     )
     assert ours == pytest.approx(trusted, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(222, 229))
+def test_quantile_and_a_little_l1_where_rows_are_as_many_as_columns(seed):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(8, 8)), rng.normal(size=8)
+    alpha, quantile = 10.0 ** -(seed % 7), (0.1, 0.5, 0.9)[seed % 3]
+    model = TorchLinearRegressor(loss=CLASSES["quantile"](quantile), penalty="l1", alpha=alpha).fit(X, y)
+    problem = Problem(X, y, LOSSES["quantile"](quantile, 1), kink=alpha)
+    reached, best = (problem.objective(*found) for found in ((model.coef_, model.intercept_), solve(problem)))
+    assert (reached - best) / problem.baseline() <= FACTOR * model.optimality_gap_ + UNITS["float64"]
 
 
 def categories_and_numbers():
