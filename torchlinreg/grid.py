@@ -46,10 +46,14 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     alphas : int or array-like of shape (n_alphas,), default=100
         Strengths of the penalty to choose from. A number of them is a path, evenly spaced by the logarithm, from the
         largest that is of any use downwards: with L1 from the smallest that makes all weights zero, as in
-        :class:`~sklearn.linear_model.LassoCV`; with L2 alone from where predictions differ from the best constant by
-        `eps` of the target's spread.
-    eps : float in (0, 1), default=1e-3
-        Length of that path: its smallest alpha over its largest or, with L2 alone, the root of that.
+        :class:`~sklearn.linear_model.LassoCV`; with L2 alone from where next to no degree of freedom is left. A warning
+        tells of a choice at either end.
+    eps : float in (0, 1) or "auto", default="auto"
+        Length of that path. "auto" goes down to where the penalty no longer counts, whatever the units of the columns:
+        where it takes a thousandth of a degree of freedom (L2), or moves predictions by a thousandth of the target's
+        spread (L1), and at least to a thousandth of the largest. A number is the smallest alpha over the largest, as in
+        :class:`~sklearn.linear_model.LassoCV` or, with L2 alone, the root of that, and how far predictions at the
+        largest are from the best constant, in spreads of the target.
     l1_ratio : float in [0, 1] or array-like of shape (n_l1_ratios,), default=0.15
         Share of the absolute values in the elastic net, or shares to choose from.
     cv : int, splitter or iterable, default=None
@@ -157,7 +161,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     _parameter_constraints: dict = {
         **_SHARED,
         "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "eps": [Interval(Real, 0, 1, closed="neither")],
+        "eps": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "cv": ["cv_object"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "l1_ratio": [Interval(Real, 0, 1, closed="both"), "array-like"],
@@ -169,7 +173,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         self,
         *,
         alphas=100,
-        eps=1e-3,
+        eps="auto",
         l1_ratio=0.15,
         cv=None,
         scoring=None,
@@ -281,7 +285,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
                 raise ValueError(f"Training diverged at every setting, or at the best one on all rows. {advice}")
             check_overflow(rows, theta[..., best], dtype)
             self._store(theta, best, y.ndim, dtype)
-        self._warn()
+        self._warn(candidates.around(self.best_index_))
         tasks.end()
         return self
 
@@ -357,8 +361,34 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         estimator._set_weights(theta, self.n_features_in_, y_ndim, dtype, needs_double=True)
         return estimator
 
-    def _warn(self) -> None:
-        """Say what the caller should know of how training ended."""
+    def _warn_of_ends(self, path: np.ndarray) -> None:
+        """Say if the alpha chosen is the largest or the smallest of several, so that others may be better still."""
+        at = int((path == self.best_index_).argmax())
+        if len(path) == 1 or at not in (0, len(path) - 1) or self.alpha_ == 0:
+            return
+        a_path = isinstance(self.alphas, Integral)
+        if at == 0:
+            further = "larger ones, if not better features: predictions hardly leave the mean"
+        elif a_path and self.eps == "auto":
+            further = "none at all, as TorchLinearRegressor() has it: the path ends near that"
+        else:
+            further = 'eps="auto"' if a_path else "smaller ones, or alphas=100 for a path of them"
+        warnings.warn(
+            f"alpha_={self.alpha_:.3g} is the {'smallest' if at else 'largest'} of {len(path)} alphas; others may be "
+            f"better. Try {further}.",
+            UserWarning,
+            stacklevel=6,
+        )
+
+    def _warn(self, path: np.ndarray) -> None:
+        """Say what the caller should know of how training ended.
+
+        Parameters
+        ----------
+        path : ndarray of int
+            The settings that differ from the one chosen in alpha only, the largest alpha first.
+        """
+        self._warn_of_ends(path)
         n_settings = len(self.cv_results_["params"])
         n_unscored = int(np.isnan(self.cv_results_["mean_test_score"]).sum())
         n_diverged = 0 if isinstance(self.learning_rates, str) else int(np.isnan(self.mse_path_).any(-1).sum())

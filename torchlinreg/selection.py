@@ -12,12 +12,13 @@ from torchlinreg.arrays import to_numpy
 from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.devices import carry, widest
 from torchlinreg.engine.fitting import Settings
-from torchlinreg.engine.grid import slope_at_zero
+from torchlinreg.engine.paths import AtZero, slope_at_zero, traces
 from torchlinreg.engine.penalties import make_penalty
 from torchlinreg.refusals import OVERFLOW
 from torchlinreg.weights import to_array
 
 L1_RATIO = {"l2": 0.0, "l1": 1.0}  # of penalties that leave no choice
+LEFT = 1e-3  # degrees of freedom that are left at one end of a path and taken at the other, or spreads of the target
 SMALLEST_ALPHA = 1e-15  # of a path for a target that nothing speaks of
 
 
@@ -152,11 +153,12 @@ def read_alphas(estimator, rows: Rows, settings: Settings, axes: dict[str, list[
         if alphas.min() < 0 or not np.isfinite(alphas).all():
             raise ValueError(f"alphas={estimator.alphas!r} must be finite and not negative.")
         return alphas
-    slope, stride = (part.cpu().numpy() for part in slope_at_zero(rows, settings))
-    if not (np.isfinite(slope).all() and np.isfinite(stride).all()):
-        raise ValueError(OVERFLOW)
+    at_zero = slope_at_zero(rows, settings)
     l1_ratios = axes.get("l1_ratio", [L1_RATIO.get(estimator.penalty, estimator.l1_ratio)])
-    paths = [alpha_path(slope, stride, l1_ratio, estimator.alphas, estimator.eps) for l1_ratio in l1_ratios]
+    whole = traces(rows, centred=settings.fit_intercept) if estimator.eps == "auto" else None
+    paths = [alpha_path(at_zero, whole, l1_ratio, estimator.alphas, estimator.eps) for l1_ratio in l1_ratios]
+    if not np.isfinite(paths).all():
+        raise ValueError(OVERFLOW)
     return np.array(paths) if "l1_ratio" in axes else paths[0]
 
 
@@ -199,7 +201,9 @@ def row_numbers(part, n_rows: int) -> np.ndarray:
     return chosen % n_rows
 
 
-def alpha_path(slope: np.ndarray, stride: np.ndarray, l1_ratio: float, n_alphas: int, eps: float) -> np.ndarray:
+def alpha_path(
+    at_zero: AtZero, whole: tuple[float, float] | None, l1_ratio: float, n_alphas: int, eps: float | str
+) -> np.ndarray:
     """Return penalties from the largest that is of any use downwards, evenly spaced by their logarithms.
 
     With an L1 part the largest one is the smallest that makes all weights zero, as in
@@ -207,19 +211,37 @@ def alpha_path(slope: np.ndarray, stride: np.ndarray, l1_ratio: float, n_alphas:
     the largest lets predictions leave the best constant by about `eps` of the target's spread, and the ratio is
     ``eps ** 2``.
 
+    With "auto" the path ends where the penalty no longer counts, whatever the units of the columns. Let C be their
+    covariance, and c the curvature of the loss. L2 leaves the trace of ``C (C + alpha / c)⁻¹`` degrees of freedom:
+    about ``c trace(C) / alpha`` for large alphas, and all but ``alpha trace(C⁻¹) / c`` for small ones. L1 moves
+    predictions from where they were without it by ``alpha / c sqrt(signs' C⁻¹ signs)``.
+
     Parameters
     ----------
-    slope : ndarray of shape (n_features, n_targets)
-        Of the mean loss in the weights, where they are zero.
-    stride : ndarray of shape (n_targets,)
-        How far a step of that length down the slope takes predictions, in spreads of the target.
+    at_zero : AtZero
+    whole : tuple of float or None
+        Traces of C and of its pseudo-inverse, for "auto".
     l1_ratio : float
     n_alphas : int
-    eps : float
+    eps : float or "auto"
     """
-    largest, ratio = (np.abs(slope).max() / l1_ratio, eps) if l1_ratio else (stride.max() / eps, eps**2)
-    largest = max(largest, SMALLEST_ALPHA)
-    return np.geomspace(largest, ratio * largest, n_alphas) if n_alphas > 1 else np.array([largest])
+    steepest = at_zero.slope.abs().max().item()
+    if whole is None:
+        largest, ratio = (steepest / l1_ratio, eps) if l1_ratio else (at_zero.stride.max().item() / eps, eps**2)
+        largest = max(largest, SMALLEST_ALPHA)
+        smallest = ratio * largest
+    else:
+        curvature = at_zero.steepness / at_zero.spread
+        low, high = (curvature.min().item() / whole[1] if whole[1] else 0.0), curvature.max().item() * whole[0]
+        largest = steepest / l1_ratio if l1_ratio else high / LEFT
+        largest = max(largest, SMALLEST_ALPHA)
+        ends = [LEFT * largest]
+        if l1_ratio < 1:
+            ends.append(LEFT * low / (1.0 - l1_ratio))
+        if l1_ratio:
+            ends.append(LEFT * (at_zero.steepness.min().item() / whole[1] ** 0.5 if whole[1] else 0.0) / l1_ratio)
+        smallest = min(end for end in ends if end > 0)
+    return np.geomspace(largest, smallest, n_alphas) if n_alphas > 1 else np.array([largest])
 
 
 def results_table(candidates: Candidates, scores: np.ndarray) -> dict:

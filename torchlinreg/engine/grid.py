@@ -13,11 +13,8 @@ import torch
 from torchlinreg.engine.batches import NO_WEIGHT, Rows
 from torchlinreg.engine.conditioning import WHITEN_FEATURES
 from torchlinreg.engine.descent import DivergedError
-from torchlinreg.engine.devices import carry, has_double, widest
+from torchlinreg.engine.devices import carry, widest
 from torchlinreg.engine.fitting import Fit, Settings
-from torchlinreg.engine.losses import Loss
-from torchlinreg.engine.moments import standardise
-from torchlinreg.engine.sparse import SparseTable, Transposed
 from torchlinreg.engine.stream import Summary, for_few
 from torchlinreg.engine.textbook import fit_textbook
 from torchlinreg.engine.untuned import fit_untuned
@@ -25,7 +22,6 @@ from torchlinreg.engine.untuned import fit_untuned
 CURVATURE_ELEMENTS = 2**24  # numbers in the matrices of curvature of columns that are fitted at once
 ALWAYS_SUMMARISED = 128  # columns, of features and targets, that a summary is cheap for
 PIECE_ELEMENTS = 2**20  # numbers computed with at once
-JUMP = 1e-6  # spreads of a target in which a slope that jumps there is taken to change
 
 
 @dataclass
@@ -261,54 +257,3 @@ def squared_errors(rows: Rows, theta: torch.Tensor) -> tuple[torch.Tensor, torch
         error = predicted.add_(intercept).sub_(target[:, :, None])
         errors += (w.t() @ error.square_().flatten(1)).view_as(errors)
     return errors, squares
-
-
-def slope_at_zero(rows: Rows, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Look at the mean loss where the weights are zero and the intercepts at their best.
-
-    Parameters
-    ----------
-    rows : Rows
-    settings : Settings
-
-    Returns
-    -------
-    slope : torch.Tensor of shape (n_features, n_targets)
-        Its gradient in the weights.
-    stride : torch.Tensor of shape (n_targets,)
-        How far a step of that length down the slope takes predictions, in spreads of the target.
-    """
-    y = rows.y.to(widest(rows.y.device))
-    weight = y.new_ones(len(y), 1) if rows.weight is None else rows.weight.to(y)
-    spread = standardise(y, weight, centre=settings.fit_intercept)[2]
-    weight = weight / len(y)
-    if not settings.loss.is_smooth:
-        # Of the slopes on either side of a jump none is that of the best constant, which lies on it
-        settings = replace(settings, loss=settings.loss.smoothed(JUMP * spread.min().item()))
-    constant, loss = _best_constant(rows, settings)
-    uphill = loss.slope(constant.to(y.dtype).to(y.device).expand_as(y), y) * weight
-    parts = rows.X.split(max(1, PIECE_ELEMENTS // max(1, rows.width)))
-    size = len(parts[0])
-    mean = sum(_turned(X, y) @ w for X, w in zip(parts, weight.split(size), strict=True))[:, 0]
-    mean = mean if settings.fit_intercept else torch.zeros_like(mean)
-    slope = sum(_turned(X, y) @ s for X, s in zip(parts, uphill.split(size), strict=True))
-    slope = slope - mean[:, None] * uphill.sum(0)
-    moved = torch.cat([X.to(y) @ slope for X in parts]) - mean @ slope
-    return slope, (weight * moved.square()).sum(0).sqrt() / spread
-
-
-def _best_constant(rows: Rows, settings: Settings) -> tuple[torch.Tensor, Loss]:
-    """Return the best intercepts for weights of zero, shape (n_targets,), and the loss, at its scale if it has one."""
-    loss = settings.loss
-    if not (settings.fit_intercept or loss.finds_scale):
-        return torch.zeros_like(rows.y[0]), loss
-    nothing = replace(rows, X=rows.y.new_zeros(len(rows), 1))
-    if not has_double(rows.y.device):
-        nothing = nothing.with_tables(lambda table: table.cpu())
-    plain = replace(settings, penalty=None, conditioning="auto", tol="auto", batch_size="auto")
-    fit = fit_untuned(nothing, plain)
-    return fit.theta[1:].sum(0), loss if fit.scale is None else loss.at_scale(fit.scale)
-
-
-def _turned(X: torch.Tensor | SparseTable, like: torch.Tensor) -> torch.Tensor | Transposed:
-    return X.to(like).t()
