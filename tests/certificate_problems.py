@@ -48,13 +48,10 @@ class Drawn:
         """Return the estimator, with nothing tuned."""
         recipe = self.recipe
         loss = CLASSES[recipe["loss"]](self.parameter) if recipe["loss"] in PARAMETRIC else recipe["loss"]
+        strength = {} if recipe["penalty"] is None else {"alpha": self.alpha, "l1_ratio": recipe["l1_ratio"]}
+        intercept = recipe["fit_intercept"]
         return TorchLinearRegressor(
-            loss=loss,
-            penalty=recipe["penalty"],
-            alpha=self.alpha,
-            l1_ratio=recipe["l1_ratio"],
-            fit_intercept=recipe["fit_intercept"],
-            random_state=0,
+            loss=loss, penalty=recipe["penalty"], fit_intercept=intercept, random_state=0, **strength
         )
 
     def fit(self) -> TorchLinearRegressor:

@@ -59,6 +59,11 @@ def model(mode, backend) -> TorchLinearRegressor:
     return TorchLinearRegressor(backend=backend, **mode)
 
 
+def penalised(penalty: str | None, alpha) -> dict:
+    """Return parameters of the estimator: an alpha without a penalty would be warned of."""
+    return {"penalty": penalty} if penalty is None else {"penalty": penalty, "alpha": alpha}
+
+
 @pytest.fixture
 def table(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features of several sizes, two targets, and sample weights."""

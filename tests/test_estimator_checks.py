@@ -32,8 +32,10 @@ GRIDS = [
 ]
 
 
-# Some of the checks set an alpha of 0.01 whatever the penalty, which is just what the estimator warns of
+# Some of the checks set an alpha of 0.01 whatever the penalty, and a few alphas are not many to choose from: both are
+# what the estimators warn of
 @pytest.mark.filterwarnings("ignore:alpha=0.01 has no effect with penalty=None:UserWarning")
+@pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 @parametrize_with_checks(
     [TorchLinearRegressor(**parameters) for parameters in (*UNTUNED, *TEXTBOOK)]
     + [TorchLinearRegressorCV(**parameters) for parameters in GRIDS]

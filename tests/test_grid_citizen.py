@@ -20,6 +20,9 @@ from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.callbacks import Checkpoint
 from torchlinreg.engine import grid as engine
 
+# Short lists of alphas are enough here, so that the best one is often at an end; a test in test_grid_paths.py hears that
+pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
+
 SMALL = {"alphas": 4, "cv": 3}
 TEXTBOOK = {"learning_rates": [0.01, 0.05], "max_iter": 4, "alphas": [0.1], "cv": 3, "random_state": 0}
 

@@ -14,6 +14,9 @@ from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.penalties import PENALTIES
 from torchlinreg.engine.refinement import FullPass
 
+# Short lists of alphas are enough here, so that the best one is often at an end; a test in test_grid_paths.py hears that
+pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
+
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("l1_ratio", [1.0, [0.5, 0.9]], ids=["lasso", "elastic net"])

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import penalised
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsqr
@@ -111,7 +112,7 @@ def test_untuned_mode_finds_the_optimum_of_a_dense_table(table, rng, backend, lo
     X, y = table
     X = X * np.logspace(-3, 3, 12)
     X = X if penalty is None else StandardScaler(with_mean=False).fit_transform(X)
-    options = {"backend": backend, "loss": loss, "penalty": penalty, "alpha": 0.05}
+    options = {"backend": backend, "loss": loss, **penalised(penalty, 0.05)}
     one, other = fit_both(X, y, rng.uniform(0, 2, 103), **options)
     spread = X.std(0)
     assert_allclose(one.coef_ * spread, other.coef_ * spread, **SAME)
@@ -134,7 +135,7 @@ def test_untuned_mode_comes_as_close_for_losses_that_jump(table, loss, penalty):
         cost = ratio * np.abs(weights).sum(1) + (1 - ratio) / 2 * (weights**2).sum(1)
         return value + (0 if penalty is None else 0.05 * cost)
 
-    one, other = fit_both(X, y, loss=loss, penalty=penalty, alpha=0.05)
+    one, other = fit_both(X, y, loss=loss, **penalised(penalty, 0.05))
     assert one.converged_
     assert_allclose(objective(one), objective(other), rtol=1e-5)
 
@@ -242,7 +243,7 @@ def test_very_wide_tables_are_never_filled(rng, monkeypatch, never_filled, alpha
     expected.fit(X, y)
     monkeypatch.setattr(conditioning, "WHITEN_FEATURES", 100)
     penalty = None if alpha is None else "l2"
-    model = TorchLinearRegressor(penalty=penalty, alpha=alpha or 1.0).fit(sparse.csr_array(X), y)
+    model = TorchLinearRegressor(**penalised(penalty, alpha or 1.0)).fit(sparse.csr_array(X), y)
     assert model.converged_
     assert model.plan_["conditioning"] == (None if alpha is None and shape[0] < shape[1] else "scale")
     assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-7)
@@ -351,7 +352,7 @@ def test_grid_search(table, never_filled):
 @pytest.mark.parametrize(("loss", "penalty"), [("squared_error", "l1"), ("huber", None), ("huber", "elasticnet")])
 def test_very_wide_tables_with_kinks_and_other_losses(rng, monkeypatch, never_filled, loss, penalty):
     X, y = make_table(rng, (300, 60))
-    options = {"loss": loss, "penalty": penalty, "alpha": 0.05}
+    options = {"loss": loss, **penalised(penalty, 0.05)}
     expected = TorchLinearRegressor(**options).fit(X, y)
     monkeypatch.setattr(conditioning, "WHITEN_FEATURES", 20)
     monkeypatch.setattr("torchlinreg.engine.newton.LARGEST_MATRIX", 20)

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from conftest import penalised
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_diabetes, make_regression
 from sklearn.linear_model import (
@@ -143,7 +144,7 @@ SGD_LOSSES = {
 def test_objective_is_no_larger_than_that_of_sgd(loss, penalty):
     X, y = diabetes()
     X, y = StandardScaler().fit_transform(X), (y - y.mean()) / y.std()
-    ours = TorchLinearRegressor(loss=SGD_LOSSES[loss], penalty=penalty, alpha=0.01).fit(X, y)
+    ours = TorchLinearRegressor(loss=SGD_LOSSES[loss], **penalised(penalty, 0.01)).fit(X, y)
     theirs = SGDRegressor(loss=loss, penalty=penalty, alpha=0.01, epsilon=0.1, max_iter=2000, tol=1e-6, random_state=0)
     theirs.fit(X, y)
     l1_ratio = {None: 0.0, "l2": 0.0, "l1": 1.0, "elasticnet": 0.15}[penalty]
@@ -170,21 +171,21 @@ def test_penalty_satisfies_its_own_optimality_condition(table, name):
 @cache
 def by_default(loss, penalty):
     """Return what every backend is to find on the diabetes data."""
-    return TorchLinearRegressor(loss=loss, penalty=penalty, alpha=0.1).fit(*diabetes())
+    return TorchLinearRegressor(loss=loss, **penalised(penalty, 0.1)).fit(*diabetes())
 
 
 @pytest.mark.parametrize("penalty", [None, *PENALTIES])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_backends_agree(backend, loss, penalty):
     X, y = diabetes()
-    model = TorchLinearRegressor(backend=backend, loss=loss, penalty=penalty, alpha=0.1).fit(X, y)
+    model = TorchLinearRegressor(backend=backend, loss=loss, **penalised(penalty, 0.1)).fit(X, y)
     assert apart(model, by_default(loss, penalty), X, y) < 1e-9
 
 
 @cache
 def three_epochs(backend, loss, penalty, optimizer):
     X, y = diabetes()
-    options = {"loss": loss, "penalty": penalty, "alpha": 0.1, "optimizer": optimizer}
+    options = {"loss": loss, "optimizer": optimizer, **penalised(penalty, 0.1)}
     steps = {"learning_rate": 1e-3, "max_iter": 3, "random_state": 0}
     return TorchLinearRegressor(backend=backend, **options, **steps).fit(StandardScaler().fit_transform(X), y)
 
@@ -204,7 +205,7 @@ def test_large_tables_have_the_same_optimum(monkeypatch, rng, dtype, loss, penal
     X = rng.normal(size=(4000, 6)) * [1.0, 1.0, 1.0, 30.0, 0.1, 1.0] + 3.0
     y = X @ [1.0, 0.0, -2.0, 0.1, 5.0, 0.0] + rng.standard_t(3, size=4000)
     X, y = X.astype(dtype), y.astype(dtype)
-    options = {"loss": loss, "penalty": penalty, "alpha": 0.02}
+    options = {"loss": loss, **penalised(penalty, 0.02)}
     small = TorchLinearRegressor(**options).fit(X, y)
     monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
     large = TorchLinearRegressor(**options).fit(X, y)
@@ -222,9 +223,9 @@ def test_targets_do_not_mix(loss, penalty):
     X, y = diabetes()
     Y = np.c_[y, 1000.0 * np.sin(y), -0.001 * y**2]
     alphas = [1.0, 0.1, 0.0]
-    together = TorchLinearRegressor(loss=loss, penalty=penalty, alpha=alphas).fit(X, Y)
+    together = TorchLinearRegressor(loss=loss, **penalised(penalty, alphas)).fit(X, Y)
     for column, alpha in enumerate(alphas):
-        alone = TorchLinearRegressor(loss=loss, penalty=penalty, alpha=alpha).fit(X, Y[:, column])
+        alone = TorchLinearRegressor(loss=loss, **penalised(penalty, alpha)).fit(X, Y[:, column])
         scores = [model.predict(X) for model in (together, alone)]
         tolerance = 1e-6 if alone.optimality_gap_ < 1e-15 else 0.02
         assert np.abs(scores[0][:, column] - scores[1]).max() < tolerance * Y[:, column].std()

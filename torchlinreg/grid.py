@@ -364,7 +364,9 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     def _warn_of_ends(self, path: np.ndarray) -> None:
         """Say if the alpha chosen is the largest or the smallest of several, so that others may be better still."""
         at = int((path == self.best_index_).argmax())
-        if len(path) == 1 or at not in (0, len(path) - 1) or self.alpha_ == 0:
+        scores = self.cv_results_["mean_test_score"][path]
+        no_choice = len(path) == 1 or not np.nanmin(scores, initial=np.inf) < np.nanmax(scores, initial=-np.inf)
+        if no_choice or at not in (0, len(path) - 1) or self.alpha_ == 0:
             return
         a_path = isinstance(self.alphas, Integral)
         if at == 0:

@@ -6,20 +6,26 @@ smooth loss that stands for one with jumps will do, and a Newton step brings the
 the answer lacks shows, and not what was hoped for it.
 """
 
+from collections.abc import Callable
+
 import torch
 
-from torchlinreg.engine.newton import LARGEST_MATRIX, Objective, newton, newton_step
+from torchlinreg.engine.losses import Loss
+from torchlinreg.engine.newton import LARGEST_MATRIX, NARROWER, Objective, newton, newton_step, towards_jumps
 from torchlinreg.engine.refinement import FullPass
 from torchlinreg.engine.transforms import EPS, Transform
 
-PASSES = 20  # at most, to slopes of each smooth loss that bound the minimum well
+# Where slopes are sought, until they bound the minimum well: multiples of the width of a smooth loss,
+# passes at most, and whether the slopes before are those of a loss wider by NARROWER, from which to go on
+JUMPING = ((1, 0, 0), (1, 20, 0), (25, 20, 0), (625, 20, 0), (125, 20, 1), (25, 20, 1), (5, 20, 1), (1, 20, 1))
+SMOOTH = ((1, 0, 0), (1, 20, 0), (1, 20, 0))
 SHARP = 0.05  # share of a gap that is good enough, to whose square such slopes are sought: errors count by their root
 ROUNDINGS = 64  # of a number, that a sum may add up to
 
 
 def optimality_gap(
     full_pass: FullPass,
-    smooth_passes: list[FullPass],
+    smooth: Callable[[float], FullPass] | None,
     transform: Transform,
     theta: torch.Tensor,
     near: torch.Tensor,
@@ -35,8 +41,8 @@ def optimality_gap(
     Parameters
     ----------
     full_pass : FullPass
-    smooth_passes : list of FullPass
-        Of losses that stand for it, and have slopes to try: the closest one first.
+    smooth : callable (multiple) -> FullPass, or None
+        Of a smooth loss that stands for one with jumps, of that multiple of the width at which its slopes should do.
     transform : Transform
         The variables to take steps in: diagonal if the penalty has kinks.
     theta, near : torch.Tensor of shape (n_theta, n_columns), float64
@@ -55,23 +61,25 @@ def optimality_gap(
     start, v = near, near.new_zeros(transform.n_directions, near.shape[1])
     if full_pass.penalty is not None and not full_pass.penalty.is_smooth:
         start, v = torch.zeros_like(near), transform.inverse(near)
-    can_step, dual_v = transform.n_directions <= LARGEST_MATRIX, v
-    best = torch.full_like(enough, torch.inf)
-    for smooth, n_passes in zip(smooth_passes, (0, *[PASSES] * len(smooth_passes)), strict=False):
-        objective = Objective(smooth, transform, start, seed, thin=True)
-        if full_pass.loss.by_autograd:
-            return _promised(full_pass, objective, v, can_step=can_step)
+    can_step = transform.n_directions <= LARGEST_MATRIX
+    if full_pass.loss.by_autograd:
+        return _promised(full_pass, Objective(full_pass, transform, start, seed, thin=True), v, can_step=can_step)
+    best, before = torch.full_like(enough, torch.inf), None
+    for multiple, n_passes, goes_on in JUMPING if smooth is not None else SMOOTH:
+        objective = Objective(full_pass if smooth is None else smooth(multiple), transform, start, seed, thin=True)
+        if goes_on and before.curvature is not None:
+            v = v + (1.0 - 1.0 / NARROWER) * towards_jumps(before, v)
         if n_passes:
             floor = (SHARP * enough).square()
-            dual_v, *_ = newton(objective, dual_v, floor=floor, max_iter=n_passes, after_pass=_ignore)
-        gap, resolution = _duality_gap(full_pass, smooth, transform, theta, objective.theta(dual_v))
-        best = torch.minimum(best, gap)
+            v, *_ = newton(objective, v, floor=floor, max_iter=n_passes, after_pass=_ignore)
+        gap, resolution = _duality_gap(full_pass, objective.loss, transform, theta, objective.theta(v))
+        best, before = torch.minimum(best, gap), objective
         if not can_step or (best <= torch.maximum(enough, resolution)).all():
             break
     return best, resolution
 
 
-def _duality_gap(full_pass: FullPass, smooth: FullPass, transform: Transform, theta, dual_theta) -> tuple:
+def _duality_gap(full_pass: FullPass, smooth: Loss, transform: Transform, theta, dual_theta) -> tuple:
     """Return the gap between theta and the bound by the slopes at another theta, both of shape (n_theta, n_columns).
 
     Returns
@@ -86,7 +94,7 @@ def _duality_gap(full_pass: FullPass, smooth: FullPass, transform: Transform, th
     for batch in full_pass.batches():
         X, y = batch.X.to(theta), batch.y.to(theta)
         predicted, other = (X @ both[:n_features] + both[n_features:].sum(0)).chunk(2, dim=1)
-        residual, slope = predicted - y, loss.feasible(smooth.loss.slope(other, y))
+        residual, slope = predicted - y, loss.feasible(smooth.slope(other, y))
         value, conjugate, product = loss.value(predicted, y), loss.conjugate(slope), residual * slope
         weight = 1.0 if batch.weight is None else batch.weight.to(theta)
         gap += (weight * (value + conjugate - product).clamp(min=0)).sum(0)

@@ -394,7 +394,7 @@ def _narrow(
         if done.all() or n_passes >= limit or width < NARROWEST:
             return best_v, best_width, n_passes
         if objective.curvature is not None:
-            v = torch.where(done, v, v + (1.0 - 1.0 / NARROWER) * _towards_jumps(objective, v))
+            v = torch.where(done, v, v + (1.0 - 1.0 / NARROWER) * towards_jumps(objective, v))
         floor = torch.maximum(1e-3 * tol * unit, ROUGHLY * slack / NARROWER**2).masked_fill(done, torch.inf)
 
 
@@ -406,7 +406,7 @@ def _slack(loss: Loss, smooth: Loss, prediction: torch.Tensor, target: torch.Ten
     return (loss.value(prediction, target) - bound).clamp_(min=0)
 
 
-def _towards_jumps(objective: Objective, v: torch.Tensor) -> torch.Tensor:
+def towards_jumps(objective: Objective, v: torch.Tensor) -> torch.Tensor:
     """Return the step that brings the residuals which feel the smoothing to the jumps themselves.
 
     The optimum moves on a straight line with the width, as long as these stay the same.

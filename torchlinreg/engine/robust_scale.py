@@ -41,7 +41,7 @@ class ScaleSearch:
 
     def __init__(self, huber, rows: Rows):
         self._huber, self.epsilon = huber, huber.epsilon
-        y = rows.y.double()
+        y, self._dtype = rows.y.double(), rows.y.dtype
         deviation = NORMAL * (y - y.median(0).values).abs().median(0).values
         self.scale = torch.where(deviation > 0, deviation, 1.0).repeat(rows.models)
         self.unsettled = torch.full_like(self.scale, torch.inf)
@@ -52,7 +52,7 @@ class ScaleSearch:
     @property
     def loss(self):
         """The loss at the present scale."""
-        return self._huber.at_scale(self.scale)
+        return self._huber.at_scale(self.scale.to(self._dtype))
 
     def begin_at(self, full_pass: FullPass, theta: torch.Tensor) -> None:
         """Go to the scale of the residuals of theta, which is near the optimum, as they are."""

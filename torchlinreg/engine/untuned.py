@@ -35,18 +35,9 @@ FLOOR = 1e-24  # squared relative error below which nothing is left to gain in f
 SAMPLE_ROWS = 1000
 ROUGHLY = 1e-3  # known is the loss that excess is measured in
 WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
-WIDER = (
-    1.0,
-    1.0,
-    25.0,
-    625.0,
-    125.0,
-    25.0,
-    5.0,
-    1.0,
-)  # times, the smooth losses whose slopes are tried to bound the minimum
 LARGE_PARTS = 100.0  # times the spread of the targets
-ENOUGH_OF_BOUNDS = 1e-10  # gap to a lower bound that is good enough: the bound itself is no sharper,
+SHARPEST = 1e-15  # gap to a lower bound that a small table is asked for, and
+ENOUGH_OF_BOUNDS = 1e-10  # one that is good enough in any case: the bound itself is no sharper,
 ENOUGH_FOR_WIDE = 1e-8  # least of all where there are too many directions for Newton steps to it
 NOT_FINITE = (
     "loss={loss!r} is {value} for predictions near the targets' mean: it overflows for targets of this size, or has no "
@@ -284,7 +275,7 @@ class _Untuned:
         if self.method == "whiten" or table.n_features > LARGEST_MATRIX:
             rounding = (8 * full_pass.resolution * table.condition) ** 2
             return replace(best, resolution=torch.full_like(best.excesses, rounding))
-        return self._certified(table, best, 3 * [full_pass], torch.full_like(best.excesses, 0.5 * self.loss.curvature))
+        return self._certified(table, best, torch.full_like(best.excesses, 0.5 * self.loss.curvature))
 
     def _bend(self, table: Conditioning, theta: torch.Tensor) -> Refined:
         """Go on from theta by steps that follow the bends of the loss and the kinks of the penalty."""
@@ -312,22 +303,25 @@ class _Untuned:
             self.loss = self.scale.loss
         self.n_steps += n_passes
         unit = self._best_constant(table)
-        smooth = [self._full_pass(table, self.loss.smoothed(more * width)) for more in WIDER] if width.any() else []
-        refined = self._certified(
-            table, Refined(theta, torch.zeros_like(unit), n_passes), smooth or 3 * [full_pass], unit
-        )
+        refined = self._certified(table, Refined(theta, torch.zeros_like(unit), n_passes), unit, width)
         return refined if self.scale is None else replace(refined, excesses=refined.excesses + self.scale.unsettled)
 
-    def _certified(self, table: Conditioning, refined: Refined, smooth: list[FullPass], unit: torch.Tensor) -> Refined:
+    def _certified(
+        self, table: Conditioning, refined: Refined, unit: torch.Tensor, width: torch.Tensor | None = None
+    ) -> Refined:
         """Return the outcome as the user will have it, with a gap, in that unit, that does not rest on its history."""
+
+        def smooth(multiple: float) -> FullPass:
+            return self._full_pass(table, self.loss.smoothed(multiple * width))
+
         answer = self._answer(table, refined.theta)
         gap, resolution = optimality_gap(
             self._full_pass(table, self.loss),
-            smooth,
+            smooth if width is not None and width.any() else None,
             table.transform,
             answer,
             refined.theta,
-            enough=max(self.tol, ENOUGH_OF_BOUNDS) * unit,
+            enough=max(self.tol, ENOUGH_OF_BOUNDS if table.sketch != "table" else SHARPEST) * unit,
             seed=self.settings.seed,
         )
         enough = ENOUGH_FOR_WIDE if table.transform.n_directions > LARGEST_MATRIX else ENOUGH_OF_BOUNDS
