@@ -180,7 +180,7 @@ def shrunk_case(case: Case) -> Case:
 def l2_contenders(alphas: np.ndarray) -> dict[str, Contender]:
     """Return everybody who searches these penalties, the largest first."""
     return {
-        OURS: Contender(partial(search_ours, alphas=alphas, penalty="l2")),
+        OURS: Contender(quietly(partial(search_ours, alphas=alphas, penalty="l2"))),
         OURS_SEARCH: Contender(partial(search_one_by_one, alphas=alphas), 20),
         RIDGE_SEARCH: Contender(quietly(partial(search_ridge, alphas=alphas)), 10),
         RIDGE_CV: Contender(quietly(partial(ridge_cv, alphas=alphas, cv=N_FOLDS)), 1),
@@ -193,7 +193,7 @@ def elastic_contenders(alphas: np.ndarray) -> dict[str, Contender]:
     some = alphas[FIRST::EVERY]
     share = len(some) / len(alphas) / N_FOLDS
     return {
-        OURS: Contender(partial(search_ours, alphas=alphas, penalty="elasticnet")),
+        OURS: Contender(quietly(partial(search_ours, alphas=alphas, penalty="elasticnet"))),
         ELASTIC_CV: Contender(quietly(partial(elastic_cv, alphas=alphas)), 1 / 3),
         ELASTIC_SEARCH: Contender(quietly(partial(search_elastic, alphas=some)), 10, share),
     }

@@ -19,7 +19,7 @@ from sklearn.utils.validation import validate_data
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.displays import CoefficientDisplay, RegularizationPathDisplay, coefficients
 
-# Short lists of alphas are enough here, so that the best one is often at an end; a test in test_grid_paths.py hears that
+# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
 pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 ALPHAS = [10.0, 1.0, 0.1]

@@ -22,7 +22,7 @@ from torchlinreg.engine import grid as engine
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.penalties import PENALTIES
 
-# Short lists of alphas are enough here, so that the best one is often at an end; a test in test_grid_paths.py hears that
+# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
 pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 N_ROWS = 60

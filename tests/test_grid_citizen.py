@@ -20,7 +20,7 @@ from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.callbacks import Checkpoint
 from torchlinreg.engine import grid as engine
 
-# Short lists of alphas are enough here, so that the best one is often at an end; a test in test_grid_paths.py hears that
+# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
 pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 SMALL = {"alphas": 4, "cv": 3}

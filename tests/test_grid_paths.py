@@ -10,11 +10,11 @@ from sklearn.metrics import get_scorer
 from torchlinreg import TorchLinearRegressorCV
 from torchlinreg.engine import grid as engine
 from torchlinreg.engine import kinks
-from torchlinreg.engine.losses import LOSSES
+from torchlinreg.engine.losses import LOSSES, Huber
 from torchlinreg.engine.penalties import PENALTIES
 from torchlinreg.engine.refinement import FullPass
 
-# Short lists of alphas are enough here, so that the best one is often at an end; a test in test_grid_paths.py hears that
+# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
 pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 
@@ -90,7 +90,7 @@ def columns_of_passes(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+@pytest.mark.parametrize("loss", ["squared_error", Huber(1.35)], ids=["squared_error", "huber"])
 def test_little_memory_gives_the_same(table, monkeypatch, loss, columns_of_passes):
     X, y, weight = table
     given = {"alphas": np.geomspace(1, 1e-2, 7), "penalty": "l1", "loss": loss, "cv": 2}
@@ -102,7 +102,7 @@ def test_little_memory_gives_the_same(table, monkeypatch, loss, columns_of_passe
     monkeypatch.setattr(kinks, "SYSTEM_ELEMENTS", 50)
     parts = TorchLinearRegressorCV(**given).fit(X, y, weight)
     # Parabolas of a squared loss share one matrix
-    assert max(columns_of_passes) == {"squared_error": 7, "huber": 3}[loss]
+    assert max(columns_of_passes) == (7 if loss == "squared_error" else 3)
     assert_allclose(parts.mse_path_, whole.mse_path_, rtol=1e-8)
     assert_allclose(parts.coef_path_, whole.coef_path_, atol=1e-8 * np.abs(whole.coef_path_).max())
 

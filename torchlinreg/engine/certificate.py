@@ -11,13 +11,13 @@ from collections.abc import Callable
 import torch
 
 from torchlinreg.engine.losses import Loss
-from torchlinreg.engine.newton import LARGEST_MATRIX, NARROWER, Objective, newton, newton_step, towards_jumps
+from torchlinreg.engine.newton import NARROWER, Objective, is_narrow, newton, newton_step, towards_jumps
 from torchlinreg.engine.refinement import FullPass
 from torchlinreg.engine.transforms import EPS, Transform
 
 # Where slopes are sought, until they bound the minimum well: multiples of the width of a smooth loss,
 # passes at most, and whether the slopes before are those of a loss wider by NARROWER, from which to go on
-JUMPING = ((1, 0, 0), (1, 20, 0), (25, 20, 0), (625, 20, 0), (125, 20, 1), (25, 20, 1), (5, 20, 1), (1, 20, 1))
+JUMPING = ((1, 0, 0), (1, 20, 0), (25, 20, 0), (625, 60, 0), (125, 60, 1), (25, 60, 1), (5, 60, 1), (1, 60, 1))
 SMOOTH = ((1, 0, 0), (1, 20, 0), (1, 20, 0))
 SHARP = 0.05  # share of a gap that is good enough, to whose square such slopes are sought: errors count by their root
 ROUNDINGS = 64  # of a number, that a sum may add up to
@@ -61,7 +61,7 @@ def optimality_gap(
     start, v = near, near.new_zeros(transform.n_directions, near.shape[1])
     if full_pass.penalty is not None and not full_pass.penalty.is_smooth:
         start, v = torch.zeros_like(near), transform.inverse(near)
-    can_step = transform.n_directions <= LARGEST_MATRIX
+    can_step = is_narrow(transform)
     if full_pass.loss.by_autograd:
         return _promised(full_pass, Objective(full_pass, transform, start, seed, thin=True), v, can_step=can_step)
     best, before = torch.full_like(enough, torch.inf), None

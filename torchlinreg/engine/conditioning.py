@@ -81,6 +81,12 @@ class Conditioning:
             return 1.0
         return (1.0 + (self.n_features / sketch_rows(*self.rows.X.shape)) ** 0.5) ** 2
 
+    def in_double(self) -> "Conditioning":
+        """Return the table with products in float64, whatever precision its features are kept in."""
+        weight = None if self.rows.weight is None else self.rows.weight.double()
+        rows = replace(self.rows, y=self.rows.y.double(), weight=weight)
+        return replace(self, rows=rows, load={name: shift.double() for name, shift in self.load.items()})
+
     def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
         """Of all theta that predict the same, return the one whose weights have the smallest norm in the data's units.
 

@@ -1,5 +1,6 @@
 """What the two ways of working, `textbook` and `untuned`, are asked and what they answer."""
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,21 @@ class Fit:
     n_unfinished: int = 0
     memory: dict[str, Any] | None = None
     scale: torch.Tensor | None = None
+
+
+def refuse_infinite(loss: Loss, value: float) -> None:
+    """Refuse a loss of the user's that has no value where training begins.
+
+    Raises
+    ------
+    ValueError
+    """
+    if loss.by_autograd and not math.isfinite(value):
+        raise ValueError(
+            f"loss={loss.function!r} is {value} where training begins, for predictions near the mean of the targets or "
+            "of zero. Write it so that it does not overflow, as log(cosh(r)) does and r + softplus(-2 r) does not, or "
+            "bring the targets to a common size first, with sklearn.compose.TransformedTargetRegressor."
+        )
 
 
 def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> ExitStack:

@@ -27,13 +27,18 @@ SUFFICIENT = 1e-3  # of the gain that a step promises
 MISLED = 0.4  # part of a step beyond which it goes uphill, that tells of a wrong direction
 SHORTEST = 1e-12  # part of a step that is worth trying
 FLAT = 1e-10  # of the steepest curvature, below which there may be none,
-ROUNDINGS = 16  # of the slopes, that a gradient may be wrong by
+ROUNDINGS = 256  # of the slopes, that a gradient may be wrong by
 JITTER = 1e-13  # of the steepest curvature, so that no direction is without,
 DAMPING = 1e-3  # share of a parabola that lies above the objective, added where curvature changes along the way
 SLIGHTEST = 1e-8  # such share, that keeps rounding out of directions in which the loss is flat
 NARROWER = 5.0  # times, from one smooth loss to the next
 ROUGHLY = 1e-3  # of what a smooth loss is wrong by anyway, to which its own optimum is worth finding
 NARROWEST = 1e-12  # width of a smoothed jump, in spreads of the target
+
+
+def is_narrow(transform: Transform) -> bool:
+    """Whether there are so few directions that a matrix of curvatures is worth it."""
+    return transform.n_directions <= LARGEST_MATRIX
 
 
 def minimise(
@@ -82,7 +87,7 @@ def minimise(
     def objective(loss: Loss, *, thin: bool) -> Objective:
         return Objective(full_pass(loss), transform, theta, seed, thin=thin)
 
-    solver = partial(newton if transform.n_directions <= LARGEST_MATRIX else accelerate, after_pass=after_pass)
+    solver = partial(newton if is_narrow(transform) else accelerate, after_pass=after_pass)
     measure = full_pass(loss)
     start = theta.new_zeros(transform.n_directions, theta.shape[1])
     if measure.penalty is not None and not measure.penalty.is_smooth:

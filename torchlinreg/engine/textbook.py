@@ -5,7 +5,7 @@ import torch
 from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.conditioning import Conditioning, condition
 from torchlinreg.engine.descent import Patience, Validation, descend
-from torchlinreg.engine.fitting import Fit, Settings, no_graph
+from torchlinreg.engine.fitting import Fit, Settings, no_graph, refuse_infinite
 from torchlinreg.engine.losses import total
 from torchlinreg.engine.models import MODELS
 from torchlinreg.engine.optimizers import Averaged, Penalised, Preconditioned, Rate, make_optimizer
@@ -68,6 +68,8 @@ class _Training:
         weight = None if rows.weight is None else rows.weight.mean(1, keepdim=True)
         of_zeros = total(self.loss, torch.zeros_like(rows.y), rows.y, weight)
         zero_loss = rows.models * (self.units * of_zeros).sum().item() / len(rows)
+        if not theta.any():
+            refuse_infinite(settings.loss, zero_loss)
         # The loss before the first step is known for zero weights only
         self.loss_before = float("inf") if theta.any() else zero_loss
         options, n_features = {}, rows.X.shape[1]

@@ -1,6 +1,5 @@
 """Untuned mode: look at the table, choose everything, descend by mini-batches, then refine down to the optimum."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,10 +16,10 @@ from torchlinreg.engine.conditioning import (
     is_exact,
 )
 from torchlinreg.engine.descent import train_epoch
-from torchlinreg.engine.fitting import Fit, Settings, no_graph
+from torchlinreg.engine.fitting import Fit, Settings, no_graph, refuse_infinite
 from torchlinreg.engine.losses import Loss, total
 from torchlinreg.engine.models import MODELS, Model
-from torchlinreg.engine.newton import LARGEST_MATRIX, minimise
+from torchlinreg.engine.newton import is_narrow, minimise
 from torchlinreg.engine.optimizers import SGD, Averaged, Penalised, Preconditioned, Rate
 from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
@@ -37,14 +36,11 @@ ROUGHLY = 1e-3  # known is the loss that excess is measured in
 WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
 LARGE_PARTS = 100.0  # times the spread of the targets
 SHARPEST = 1e-15  # gap to a lower bound that a small table is asked for, and
-ENOUGH_OF_BOUNDS = 1e-10  # one that is good enough in any case: the bound itself is no sharper,
+ENOUGH_OF_BOUNDS = {
+    torch.float32: 1e-8,
+    torch.float64: 1e-10,
+}  # one that is good enough in any case: the bound itself is no sharper,
 ENOUGH_FOR_WIDE = 1e-8  # least of all where there are too many directions for Newton steps to it
-NOT_FINITE = (
-    "loss={loss!r} is {value} for predictions near the targets' mean: it overflows for targets of this size, or has no "
-    "value there. Write it so that it does not, such as log(cosh(r)) by torch.nn.functional.softplus, or scale the "
-    "targets first by sklearn.compose.TransformedTargetRegressor."
-)
-
 SKETCHES = {
     "table": "found from all {n} rows",
     "sample": "found from a random sample of rows, as the table is large",
@@ -192,8 +188,7 @@ class _Untuned:
     def _note(self, column_losses: torch.Tensor, table: Conditioning, theta: torch.Tensor | None = None) -> None:
         """Take note of an epoch that led to theta, or of a pass, and tell whoever wants to know."""
         self.curve.append((column_losses * table.y_scale.square()).sum().item())
-        if self.loss.by_autograd and not math.isfinite(self.curve[-1]):
-            raise ValueError(NOT_FINITE.format(loss=self.settings.loss, value=self.curve[-1]))
+        refuse_infinite(self.settings.loss, self.curve[-1])
         if self.curve[-1] <= min(self.curve):
             theta = self.passing.best if theta is None else theta
             self.best = partial(table.unwind, theta.double(), fit_intercept=self.settings.fit_intercept)
@@ -272,7 +267,7 @@ class _Untuned:
             is_slow = table.sketch == "sample" and refined.is_slow
         self.n_steps += n_passes
         best = replace(best, n_passes=n_passes, is_slow=is_slow and best.excess > self.tol)
-        if self.method == "whiten" or table.n_features > LARGEST_MATRIX:
+        if self.method == "whiten" or table.rows.is_sparse or not is_narrow(table.transform):
             rounding = (8 * full_pass.resolution * table.condition) ** 2
             return replace(best, resolution=torch.full_like(best.excesses, rounding))
         return self._certified(table, best, torch.full_like(best.excesses, 0.5 * self.loss.curvature))
@@ -314,17 +309,17 @@ class _Untuned:
         def smooth(multiple: float) -> FullPass:
             return self._full_pass(table, self.loss.smoothed(multiple * width))
 
-        answer = self._answer(table, refined.theta)
+        table, answer = table.in_double(), self._answer(table, refined.theta)
         gap, resolution = optimality_gap(
             self._full_pass(table, self.loss),
             smooth if width is not None and width.any() else None,
             table.transform,
             answer,
             refined.theta,
-            enough=max(self.tol, ENOUGH_OF_BOUNDS if table.sketch != "table" else SHARPEST) * unit,
+            enough=max(self.tol, SHARPEST if table.sketch == "table" else ENOUGH_OF_BOUNDS[self.settings.dtype]) * unit,
             seed=self.settings.seed,
         )
-        enough = ENOUGH_FOR_WIDE if table.transform.n_directions > LARGEST_MATRIX else ENOUGH_OF_BOUNDS
+        enough = ENOUGH_OF_BOUNDS[self.settings.dtype] if is_narrow(table.transform) else ENOUGH_FOR_WIDE
         resolution = torch.maximum(resolution, enough * unit)
         return replace(refined, theta=answer, excesses=gap / unit, resolution=resolution / unit)
 
@@ -360,8 +355,7 @@ class _Untuned:
                 after_pass=lambda losses: None,
             )
         value = full_pass(self.loss)(theta)[0]
-        if self.loss.by_autograd and not value.isfinite().all():
-            raise ValueError(NOT_FINITE.format(loss=self.settings.loss, value=value.sum().item()))
+        refuse_infinite(self.settings.loss, value.sum().item())
         return torch.where(value > 0, value, 1.0).expand(self.rows.n_columns)
 
     def _rounding(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
