@@ -133,6 +133,10 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     optimality_gap_ : float or None
         Untuned mode: the largest of the fit to all rows, as :class:`~torchlinreg.TorchLinearRegressor` has it.
 
+    plan_ : dict
+        The setting chosen, and the numbers that "auto" stood for in the fit to all rows; prints as a table that gives a
+        reason for each.
+
     See Also
     --------
     sklearn.linear_model.ElasticNetCV, sklearn.linear_model.RidgeCV : The same by specialists for the squared loss.
@@ -340,6 +344,8 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         self.path_alphas_ = candidates.column("alpha")[path]
         self.converged_ &= columns.n_unfinished == 0
         self.n_iter_, self.optimality_gap_ = columns.n_epochs, columns.optimality_gap
+        why = f"the best mean score of {self.n_splits_} folds, of {len(candidates)} settings"
+        self._plan = {name: (value, why) for name, value in self.best_params_.items()} | columns.plan
         return columns.theta, int((path == self.best_index_).argmax())
 
     def _store(self, theta: torch.Tensor, best: int, y_ndim: int, dtype: torch.dtype) -> None:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torchlinreg import export
 from torchlinreg.arrays import check_X, to_numpy
 from torchlinreg.engine.devices import carry, full_precision, has_double
+from torchlinreg.engine.plan import Plan
 from torchlinreg.weights import split_theta
 
 
@@ -19,6 +20,13 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Whoever inherits has a `fit` that ends in `_set_weights`, and a parameter `fit_intercept`.
     """
+
+    @property
+    def plan_(self) -> Plan:
+        """The numbers that "auto" stood for, by name; prints as a table that gives a reason for each."""
+        if not hasattr(self, "_plan"):
+            raise AttributeError("plan_ is there after fit.")
+        return Plan(self._plan)
 
     def predict(self, X):
         """Predict targets.

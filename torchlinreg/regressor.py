@@ -19,7 +19,6 @@ from torchlinreg.engine.fitting import Fit, Settings
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.models import MODELS
 from torchlinreg.engine.penalties import PENALTIES
-from torchlinreg.engine.plan import Plan
 from torchlinreg.engine.schedules import SCHEDULES, Schedule
 from torchlinreg.engine.stream import fit_stream
 from torchlinreg.engine.textbook import fit_textbook
@@ -401,13 +400,6 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
                 f"Training diverged in epoch {diverged.epoch}: learning_rate={self.learning_rate} is too large "
                 f"for this data. {advise(self, rows, settings)}"
             ) from None
-
-    @property
-    def plan_(self) -> Plan:
-        """The numbers that "auto" stood for, by name; prints as a table that gives a reason for each."""
-        if not hasattr(self, "_plan"):
-            raise AttributeError("plan_ is there after fit.")
-        return Plan(self._plan)
 
     def _epochs(self, table: Table, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
         """Return the tasks that callbacks are told of, if there are callbacks."""

@@ -6,7 +6,7 @@ orthogonal factorisation of these serves every penalty. Other losses go through 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -38,12 +38,15 @@ class Columns:
         Of those that took longest.
     optimality_gap : float or None
         Of the worst.
+    plan : dict
+        Of the latest fit.
     """
 
     theta: torch.Tensor
     n_unfinished: int = 0
     n_epochs: int = 0
     optimality_gap: float | None = None
+    plan: dict = field(default_factory=dict)
 
     def enter(self, fit: Fit, *place) -> None:
         """Take the outcome of a fit, for these targets and models, into account.
@@ -57,6 +60,7 @@ class Columns:
             raise KeyboardInterrupt
         self.theta[:, *place] = carry(fit.theta, self.theta.device, self.theta.dtype)
         self.n_unfinished += fit.n_unfinished
+        self.plan = fit.plan
         self.n_epochs = max(self.n_epochs, len(fit.loss_curve))
         if fit.optimality_gap is not None:
             self.optimality_gap = max(self.optimality_gap or 0.0, fit.optimality_gap)
