@@ -345,7 +345,8 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         self.converged_ &= columns.n_unfinished == 0
         self.n_iter_, self.optimality_gap_ = columns.n_epochs, columns.optimality_gap
         why = f"the best mean score of {self.n_splits_} folds, of {len(candidates)} settings"
-        self._plan = {name: (value, why) for name, value in self.best_params_.items()} | columns.plan
+        chosen = {name: (value, why) for name, value in self.best_params_.items()}
+        self._plan = chosen | columns.plan | chosen
         return columns.theta, int((path == self.best_index_).argmax())
 
     def _store(self, theta: torch.Tensor, best: int, y_ndim: int, dtype: torch.dtype) -> None:
