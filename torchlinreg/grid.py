@@ -1,6 +1,5 @@
 """`TorchLinearRegressorCV`: a penalty, and in textbook mode a step size, chosen by cross-validation."""
 
-import warnings
 from functools import partial
 from numbers import Integral, Real
 
@@ -8,7 +7,6 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
@@ -21,7 +19,7 @@ from torchlinreg.holdout import Table
 from torchlinreg.linear import LinearModel
 from torchlinreg.refusals import OVERFLOW, check_overflow
 from torchlinreg.regressor import TorchLinearRegressor
-from torchlinreg.reports import advise
+from torchlinreg.reports import advise, warn_of_search
 from torchlinreg.scoring import Scores
 from torchlinreg.selection import L1_RATIO, Candidates, read_alphas, read_axes, results_table, row_numbers
 from torchlinreg.settings import make_settings, place_rows
@@ -289,7 +287,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
                 raise ValueError(f"Training diverged at every setting, or at the best one on all rows. {advice}")
             check_overflow(rows, theta[..., best], dtype)
             self._store(theta, best, y.ndim, dtype)
-        self._warn(candidates.around(self.best_index_))
+        warn_of_search(self, candidates.around(self.best_index_), stacklevel=5)  # below scikit-learn's two wrappers
         tasks.end()
         return self
 
@@ -367,58 +365,3 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         vars(estimator).update(learnt)
         estimator._set_weights(theta, self.n_features_in_, y_ndim, dtype, needs_double=True)
         return estimator
-
-    def _warn_of_ends(self, path: np.ndarray) -> None:
-        """Say if the alpha chosen is the largest or the smallest of several, so that others may be better still."""
-        at = int((path == self.best_index_).argmax())
-        scores = self.cv_results_["mean_test_score"][path]
-        no_choice = len(path) == 1 or not np.nanmin(scores, initial=np.inf) < np.nanmax(scores, initial=-np.inf)
-        if no_choice or at not in (0, len(path) - 1) or self.alpha_ == 0:
-            return
-        a_path = isinstance(self.alphas, Integral)
-        if at == 0:
-            further = "larger ones, if not better features: predictions hardly leave the mean"
-        elif a_path and self.eps == "auto":
-            further = "none at all, as TorchLinearRegressor() has it: the path ends near that"
-        else:
-            further = 'eps="auto"' if a_path else "smaller ones, or alphas=100 for a path of them"
-        warnings.warn(
-            f"alpha_={self.alpha_:.3g} is the {'smallest' if at else 'largest'} of {len(path)} alphas; others may be "
-            f"better. Try {further}.",
-            UserWarning,
-            stacklevel=6,
-        )
-
-    def _warn(self, path: np.ndarray) -> None:
-        """Say what the caller should know of how training ended.
-
-        Parameters
-        ----------
-        path : ndarray of int
-            The settings that differ from the one chosen in alpha only, the largest alpha first.
-        """
-        self._warn_of_ends(path)
-        n_settings = len(self.cv_results_["params"])
-        n_unscored = int(np.isnan(self.cv_results_["mean_test_score"]).sum())
-        n_diverged = 0 if isinstance(self.learning_rates, str) else int(np.isnan(self.mse_path_).any(-1).sum())
-        if n_diverged:
-            warnings.warn(
-                f"Training diverged at {n_diverged} of {n_settings} settings, which are scored NaN: their learning "
-                "rates are too large for this data.",
-                FitFailedWarning,
-                stacklevel=5,  # below scikit-learn's two wrappers
-            )
-        if n_unscored > n_diverged:
-            warnings.warn(
-                f"scoring={self.scoring!r} gave NaN for {n_unscored - n_diverged} of {n_settings} settings, which rank "
-                "last.",
-                UserWarning,
-                stacklevel=5,
-            )
-        if not self.converged_:
-            warnings.warn(
-                f"Some models did not meet tol={self.tol} with max_iter={self.max_iter}. Increase max_iter, or accept "
-                "a larger tol.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )

@@ -122,21 +122,6 @@ def _duality_gap(full_pass: FullPass, smooth: Loss, transform: Transform, theta,
     return gap, ROUNDINGS * EPS * (size + reach * slopes.sqrt()) + 2.0 * reach * of_slopes
 
 
-def rounding_excess(full_pass: FullPass, theta: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
-    """Return how much larger the objective is at the second theta, or zero, shape (n_columns,)."""
-    n_features, loss = full_pass.rows.X.shape[1], full_pass.loss
-    more, both = torch.zeros_like(theta[0]), torch.cat([theta, rounded], dim=1)
-    for batch in full_pass.batches():
-        X, y = batch.X.to(theta), batch.y.to(theta)
-        before, after = (X @ both[:n_features] + both[n_features:].sum(0)).chunk(2, dim=1)
-        weight = 1.0 if batch.weight is None else batch.weight.to(theta)
-        more += (weight * (loss.value(after, y) - loss.value(before, y))).sum(0)
-    more /= len(full_pass.rows)
-    if full_pass.penalty is not None:
-        more += full_pass.penalty.value(rounded[:n_features]) - full_pass.penalty.value(theta[:n_features])
-    return more.clamp(min=0)
-
-
 def _promised(full_pass: FullPass, objective: Objective, v: torch.Tensor, *, can_step: bool) -> tuple:
     """Return what a Newton step promises to gain or, if it is not to be trusted, the slope times how far it may go."""
     every = torch.ones_like(v[0], dtype=torch.bool)

@@ -134,7 +134,7 @@ class FullPass:
 
 @dataclass
 class Refined:
-    """Where the refinement stopped, and the excess loss of each column there, in units of half the curvature.
+    """Where the refinement stopped, and the excess loss of each column there.
 
     Attributes
     ----------
@@ -147,6 +147,8 @@ class Refined:
         Smallest curvature met on the way, relative to the one that was meant.
     resolution : torch.Tensor of shape (n_columns,) or float
         Excess that rounding does not let anybody tell from none.
+    unit : torch.Tensor of shape (n_columns,) or float
+        Loss that excesses are given in: of the best constant, which is half the curvature where the loss is a square.
     """
 
     theta: torch.Tensor
@@ -155,6 +157,7 @@ class Refined:
     is_slow: bool = False
     flattest: torch.Tensor | float = 1.0
     resolution: torch.Tensor | float = 0.0
+    unit: torch.Tensor | float = 1.0
 
     def or_better(self, theta: torch.Tensor, excesses: torch.Tensor) -> "Refined":
         """Return, column by column, the better one of this and another outcome."""

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.batches import MiniBatches, Rows
-from torchlinreg.engine.certificate import optimality_gap, rounding_excess
+from torchlinreg.engine.certificate import optimality_gap
 from torchlinreg.engine.conditioning import (
     Conditioning,
     choose_method,
@@ -24,6 +24,7 @@ from torchlinreg.engine.optimizers import SGD, Averaged, Penalised, Precondition
 from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
 from torchlinreg.engine.robust_scale import ScaleSearch
+from torchlinreg.engine.rounding import moved_predictions, needs_double, rounding_excess
 from torchlinreg.engine.transforms import Transform
 
 AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-20}
@@ -31,10 +32,8 @@ AUTO_TOL_OF_CURVES = 1e-16  # at best, where the loss is no parabola: the end of
 AUTO_TOL_OF_JUMPS = 1e-6  # where its slope jumps, which the descent only comes close to
 AIM = 0.5  # share of it that the descent is content with, as what bounds the minimum is off by something, too
 FLOOR = 1e-24  # squared relative error below which nothing is left to gain in float64
-SAMPLE_ROWS = 1000
 ROUGHLY = 1e-3  # known is the loss that excess is measured in
 WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
-LARGE_PARTS = 100.0  # times the spread of the targets
 SHARPEST = 1e-15  # gap to a lower bound that a small table is asked for, and
 ENOUGH_OF_BOUNDS = {
     torch.float32: 1e-8,
@@ -130,8 +129,8 @@ class _Untuned:
             self.curve,
             converged=bool(finished.all()),
             n_unfinished=int((~finished).sum()),
-            optimality_gap=(refined.excesses + self._rounding(table, theta)).max().item(),
-            needs_double=self._needs_double(table, theta),
+            optimality_gap=(refined.excesses + self._rounding(table, theta, refined.unit)).max().item(),
+            needs_double=needs_double(self.rows, theta, table.y_scale),
             plan=self.plan,
             scale=None if self.scale is None else self.scale.scale * table.y_scale,
         )
@@ -269,8 +268,8 @@ class _Untuned:
         best = replace(best, n_passes=n_passes, is_slow=is_slow and best.excess > self.tol)
         if self.method == "whiten" or table.rows.is_sparse or not is_narrow(table.transform):
             rounding = (8 * full_pass.resolution * table.condition) ** 2
-            return replace(best, resolution=torch.full_like(best.excesses, rounding))
-        return self._certified(table, best, torch.full_like(best.excesses, 0.5 * self.loss.curvature))
+            return replace(best, resolution=torch.full_like(best.excesses, rounding), unit=0.5 * curvature)
+        return self._certified(table, best, torch.full_like(best.excesses, 0.5 * curvature))
 
     def _bend(self, table: Conditioning, theta: torch.Tensor) -> Refined:
         """Go on from theta by steps that follow the bends of the loss and the kinks of the penalty."""
@@ -278,7 +277,8 @@ class _Untuned:
             self.scale.begin_at(self._full_pass(table, self.loss), theta)
             self.loss = self.scale.loss
         unit, n_passes = self._best_constant(table), 0
-        while True:
+        width = torch.zeros_like(unit)
+        while len(self.curve) < self.limit:
             theta, width, taken = minimise(
                 partial(self._full_pass, table),
                 self.loss,
@@ -293,7 +293,7 @@ class _Untuned:
             )
             n_passes += taken
             full_pass = self._full_pass(table, self.loss)
-            if self.scale is None or self.scale.update(full_pass, theta, self.tol) or len(self.curve) >= self.limit:
+            if self.scale is None or self.scale.update(full_pass, theta, self.tol):
                 break
             self.loss = self.scale.loss
         self.n_steps += n_passes
@@ -321,7 +321,7 @@ class _Untuned:
         )
         enough = ENOUGH_OF_BOUNDS[self.settings.dtype] if is_narrow(table.transform) else ENOUGH_FOR_WIDE
         resolution = torch.maximum(resolution, enough * unit)
-        return replace(refined, theta=answer, excesses=gap / unit, resolution=resolution / unit)
+        return replace(refined, theta=answer, excesses=gap / unit, resolution=resolution / unit, unit=unit)
 
     def _answer(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
         """Return theta as it is once it has been given to the user: the smallest of many, in the units of the data."""
@@ -358,29 +358,19 @@ class _Untuned:
         refuse_infinite(self.settings.loss, value.sum().item())
         return torch.where(value > 0, value, 1.0).expand(self.rows.n_columns)
 
-    def _rounding(self, table: Conditioning, theta: torch.Tensor) -> torch.Tensor:
+    def _rounding(self, table: Conditioning, theta: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
         """Return what rounding theta, in the units of the data, to the precision of `coef_` adds to the gap."""
         if self.settings.dtype == torch.float64:
             return torch.zeros_like(theta[0])
-        fit_intercept = self.settings.fit_intercept
         rounded = theta.to(self.settings.dtype).double()
         if not self.round:
-            both = (table.wind(each, fit_intercept=fit_intercept) for each in (theta, rounded))
-            return rounding_excess(self._full_pass(table, self.loss), *both) / self._best_constant(table)
-        n_features, chosen = table.n_features, slice(None, None, max(1, len(self.rows.X) // SAMPLE_ROWS))
-        change = rounded - theta
-        moved = self.rows.X[chosen].to(theta) @ change[:n_features] + change[n_features:].sum(0)
-        weight = 1.0 if self.rows.weight is None else self.rows.weight[chosen].to(theta)
-        excess = (weight * (moved / table.y_scale).square()).mean(0)
-        if self.settings.penalty is None:
-            return excess
-        return excess + 2 * self.settings.penalty.value(change[:n_features]) / table.y_scale.square()
-
-    def _needs_double(self, table: Conditioning, theta: torch.Tensor) -> bool:
-        """Whether the parts of a prediction are so much larger than what they leave that single precision loses it."""
-        sample = self.rows.X[:: max(1, len(self.rows.X) // SAMPLE_ROWS)].abs().to(theta)
-        parts = (sample @ theta[: table.n_features].abs()).amax(0) + theta[table.n_features :].abs().sum(0)
-        return bool((parts > LARGE_PARTS * table.y_scale).any())
+            both = (table.wind(each, fit_intercept=self.settings.fit_intercept) for each in (theta, rounded))
+            return rounding_excess(self._full_pass(table, self.loss), *both) / unit
+        # At the minimum a parabola rises by nothing but its curvature
+        excess = 0.5 * self.loss.curvature * moved_predictions(self.rows, rounded - theta)
+        if self.settings.penalty is not None:
+            excess = excess + self.settings.penalty.value((rounded - theta)[: table.n_features])
+        return excess / table.y_scale.square() / unit
 
     def _explain_descent(self, batches: MiniBatches, rate: float, *, good: bool) -> None:
         self.plan["batch_size"] = (batches.batch_size, "rows a step: many beside the directions, few beside the table")
