@@ -44,9 +44,9 @@ class ScaleSearch:
         y, self._dtype = rows.y.double(), rows.y.dtype
         deviation = NORMAL * (y - y.median(0).values).abs().median(0).values
         self.scale = torch.where(deviation > 0, deviation, 1.0).repeat(rows.models)
-        self.unsettled = torch.full_like(self.scale, torch.inf)
+        self.unsettled = torch.ones_like(self.scale)
         self._before: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._low, self._high = torch.full_like(self.scale, -torch.inf), self.unsettled
+        self._low, self._high = torch.full_like(self.scale, -torch.inf), torch.full_like(self.scale, torch.inf)
         self._n_updates = 0
 
     @property

@@ -5,7 +5,8 @@ an orthogonal factorisation; one that is diagonal and has no eigenvalue of that 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import scipy.linalg
 import torch
@@ -74,6 +75,17 @@ class Transform:
         centred = of_weights - self.offset[:, None] @ of_intercept
         return torch.cat([self._back(centred), of_intercept])
 
+    def beyond(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return the part of a gradient, as `pull_back` takes it, that is lost on the way to v."""
+        weights = gradient[: len(self.weights)]
+        if self.offset is not None:
+            weights = weights - self.offset[:, None] @ gradient[len(self.weights) :]
+        return weights - self._range @ (self._range.T @ weights)
+
+    @cached_property
+    def _range(self) -> torch.Tensor:
+        return _orthonormal(self.weights)
+
     def rows(self, X: torch.Tensor) -> torch.Tensor:
         """Return rows, and the one of the intercept, in the variables v: shape (n_rows, n_directions)."""
         X = X.to(self.weights).to_dense()
@@ -83,7 +95,8 @@ class Transform:
 
     def to(self, dtype: torch.dtype) -> "Transform":
         """Return T in another precision."""
-        return Transform(*(None if part is None else part.to(dtype) for part in vars(self).values()))
+        parts = (getattr(self, part.name) for part in fields(self))
+        return Transform(*(None if part is None else part.to(dtype) for part in parts))
 
     def for_ridge(self, l2: torch.Tensor) -> "Transform":
         """Return the T of a loss that is round in v with a penalty, ``l2 w² / 2`` of the weights, added.

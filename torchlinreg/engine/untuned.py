@@ -245,6 +245,10 @@ class _Untuned:
             if len(self.curve) < self.limit:
                 self._note(losses, table)
             excesses = table.transform.pull_back(gradient / curvature).square().sum(0) / flattest
+            if self.penalty is not None and table.span is not None:
+                # What the penalty asks for in directions that were taken for none
+                beyond = table.transform.beyond(gradient)[: table.n_features]
+                excesses += (beyond.square() / self.penalty.bend).nan_to_num(posinf=0.0).sum(0) / curvature
             best = Refined(theta, excesses) if best is None else best.or_better(theta, excesses)
             stuck = n_passes > 1 and (best.excess > before / WORTHWHILE or len(self.curve) >= self.limit)
             if best.excess <= self.tol or is_slow or stuck:
