@@ -131,6 +131,7 @@ def newton(
     failed = torch.zeros_like(value, dtype=torch.bool)
     damping = torch.full_like(value, 0.0 if objective.loss.is_quadratic else DAMPING)
     moved, lowest, n_passes, stale = True, value, 1, 0
+    patience = 2 if objective.loss.is_quadratic else PATIENCE  # one step is to the minimum, the next mends its rounding
     while True:
         if moved:
             objective.look(v, unfinished)
@@ -145,7 +146,7 @@ def newton(
                 damping = torch.where(timid, _ease(damping * 1e-2), damping)
                 continue
         unfinished = (excess > floor) & (cut > SHORTEST)
-        if not unfinished.any() or n_passes >= max_iter or stale >= PATIENCE:
+        if not unfinished.any() or n_passes >= max_iter or stale >= patience:
             return v, excess, n_passes
         there = torch.where(unfinished, v + cut * step, v)
         trial_value, trial_gradient = objective(there, unfinished)
