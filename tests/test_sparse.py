@@ -118,7 +118,7 @@ def test_untuned_mode_finds_the_optimum_of_a_dense_table(table, rng, backend, lo
     assert_allclose(one.coef_ * spread, other.coef_ * spread, **SAME)
     assert_allclose(one.intercept_, other.intercept_, **SAME)
     assert one.converged_
-    assert one.optimality_gap_ == pytest.approx(other.optimality_gap_, abs=1e-13)
+    assert one.optimality_gap_ == pytest.approx(other.optimality_gap_, abs=1e-10)
 
 
 @pytest.mark.slow

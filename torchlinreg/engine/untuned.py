@@ -34,11 +34,10 @@ AIM = 0.5  # share of it that the descent is content with, as what bounds the mi
 FLOOR = 1e-24  # squared relative error below which nothing is left to gain in float64
 ROUGHLY = 1e-3  # known is the loss that excess is measured in
 WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
-SHARPEST = 1e-15  # gap to a lower bound that a small table is asked for, if there are no kinks, and
 ENOUGH_OF_BOUNDS = {
     torch.float32: 1e-8,
     torch.float64: 1e-10,
-}  # one that is good enough in any case: the bound itself is no sharper,
+}  # gap to a lower bound that is good enough: the bound itself is hardly sharper,
 ENOUGH_FOR_WIDE = 1e-8  # least of all where there are too many directions for Newton steps to it
 SKETCHES = {
     "table": "found from all {n} rows",
@@ -314,14 +313,13 @@ class _Untuned:
             return self._full_pass(table, self.loss.smoothed(multiple * width))
 
         table, answer = table.in_double(), self._answer(table, refined.theta)
-        sharp = table.sketch == "table" and not self.kinked
         gap, resolution = optimality_gap(
             self._full_pass(table, self.loss),
             smooth if width is not None and width.any() else None,
             table.transform,
             answer,
             refined.theta,
-            enough=max(self.tol, SHARPEST if sharp else ENOUGH_OF_BOUNDS[self.settings.dtype]) * unit,
+            enough=max(self.tol, ENOUGH_OF_BOUNDS[self.settings.dtype]) * unit,
             seed=self.settings.seed,
         )
         enough = ENOUGH_OF_BOUNDS[self.settings.dtype] if is_narrow(table.transform) else ENOUGH_FOR_WIDE
