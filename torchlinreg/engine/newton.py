@@ -22,7 +22,7 @@ WINDOW = 10  # passes over which the rate of progress is measured
 SUFFICIENT = 1e-3  # of the gain that a step promises
 MISLED = 0.4  # part of a step beyond which it goes uphill, that tells of a wrong direction
 SHORTEST = 1e-12  # part of a step that is worth trying
-FLAT = 1e-10  # of the steepest curvature, below which there may be none,
+FLAT = 1e-10  # of the curvature of directions of one height, below which there may be none,
 ROUNDINGS = 256  # of the slopes, that a gradient may be wrong by
 JITTER = 1e-13  # of the steepest curvature, so that no direction is without,
 DAMPING = 1e-3  # share of a parabola that lies above the objective, added where curvature changes along the way
@@ -191,16 +191,19 @@ def newton_step(objective: Objective, v, value, gradient, damping) -> tuple[torc
 def _solve(curvature: Curvature, right: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Solve ``curvature @ u = right``, where the right side is known to `noise`, shape (n_columns,)."""
     whole = curvature.whole()
+    # Directions of one height each, so that steep ones do not drown the others
+    root = whole.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    root = torch.where(root > 0, root, 1.0)
+    whole, right = whole / root[:, :, None] / root[:, None, :], right / root.T
     factor, failed = torch.linalg.cholesky_ex(whole)
-    pivots = factor.diagonal(dim1=1, dim2=2).square()
-    if not (failed.any() or (pivots < FLAT * pivots.amax(1, keepdim=True)).any()):
-        return torch.cholesky_solve(right.T[..., None], factor)[..., 0].T
+    if not (failed.any() or (factor.diagonal(dim1=1, dim2=2).square() < FLAT).any()):
+        return torch.cholesky_solve(right.T[..., None], factor)[..., 0].T / root.T
     # Directions that no row speaks of must not be gone in by what rounding has left there
     height, axes = torch.linalg.eigh(whole)
     along = torch.einsum("kij,ik->kj", axes, right)
-    flat = height < FLAT * height[:, -1:]
-    gone = (height <= 0) | (flat & (along.abs() <= noise[:, None]))
-    return torch.einsum("kij,kj->ik", axes, torch.where(gone, 0.0, along / height))
+    noise = noise[:, None] * torch.linalg.vector_norm(axes / root[:, :, None], dim=1)
+    gone = (height <= 0) | ((height < FLAT) & (along.abs() <= noise))
+    return torch.einsum("kij,kj->ik", axes, torch.where(gone, 0.0, along / height)) / root.T
 
 
 def _secant(kink, step, v, gradient, there, gradient_there) -> torch.Tensor:

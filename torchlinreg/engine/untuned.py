@@ -25,7 +25,7 @@ from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
 from torchlinreg.engine.robust_scale import ScaleSearch
 from torchlinreg.engine.rounding import moved_predictions, needs_double, rounding_excess
-from torchlinreg.engine.transforms import Transform
+from torchlinreg.engine.transforms import EPS, Transform
 
 AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-20}
 AUTO_TOL_OF_CURVES = 1e-16  # at best, where the loss is no parabola: the end of what float64 can tell, or
@@ -33,6 +33,8 @@ AUTO_TOL_OF_JUMPS = 1e-6  # where its slope jumps, which the descent only comes 
 AIM = 0.5  # share of it that the descent is content with, as what bounds the minimum is off by something, too
 FLOOR = 1e-24  # squared relative error below which nothing is left to gain in float64
 ROUGHLY = 1e-3  # known is the loss that excess is measured in
+UNEVEN = 1e8  # times that some weights, of columns at one scale, are dearer than others
+ROUNDINGS = 64  # of targets with a spread of one, that a gradient may be wrong by
 WORTHWHILE = 4.0  # times less excess loss, for another round of refinement
 ENOUGH_OF_BOUNDS = {
     torch.float32: 1e-8,
@@ -165,6 +167,12 @@ class _Untuned:
             return table
         self.penalty = table.penalty_in_units(settings.penalty)
         transform = table.transform
+        if not self.round and self.method == "whiten":
+            bend = self.penalty.bend.amax(-1) * transform.row_norms.square()
+            if bend.max() > UNEVEN * bend.min():
+                # Curvature of such a penalty would drown that of the loss in mixtures of the weights
+                self.method = "scale"
+                return self._table(kind)
         if transform.rank < table.n_features:
             # Of the weights that predict the same, the penalty has its own choice
             transform = replace(transform, weights=table.minimum_norm(transform.weights))
@@ -246,7 +254,8 @@ class _Untuned:
             excesses = table.transform.pull_back(gradient / curvature).square().sum(0) / flattest
             if self.penalty is not None and table.span is not None:
                 # What the penalty asks for in directions that were taken for none
-                beyond = table.transform.beyond(gradient)[: table.n_features]
+                rounding = ROUNDINGS * EPS * curvature * table.span.scale[:, None]
+                beyond = (table.transform.beyond(gradient).abs() - rounding).clamp(min=0)
                 excesses += (beyond.square() / self.penalty.bend).nan_to_num(posinf=0.0).sum(0) / curvature
             best = Refined(theta, excesses) if best is None else best.or_better(theta, excesses)
             stuck = n_passes > 1 and (best.excess > before / WORTHWHILE or len(self.curve) >= self.limit)
