@@ -22,7 +22,7 @@ WINDOW = 10  # passes over which the rate of progress is measured
 SUFFICIENT = 1e-3  # of the gain that a step promises
 MISLED = 0.4  # part of a step beyond which it goes uphill, that tells of a wrong direction
 SHORTEST = 1e-12  # part of a step that is worth trying
-FLAT = 1e-10  # of the curvature of directions of one height, below which there may be none,
+FLAT = 1e-10  # of the steepest curvature, below which there may be none,
 ROUNDINGS = 256  # of the slopes, that a gradient may be wrong by
 JITTER = 1e-13  # of the steepest curvature, so that no direction is without,
 DAMPING = 1e-3  # share of a parabola that lies above the objective, added where curvature changes along the way
@@ -178,22 +178,33 @@ def newton_step(objective: Objective, v, value, gradient, damping) -> tuple[torc
     safe = curvature.with_diagonal(JITTER * (objective.steepest_of_loss + curvature.height))
     if damping.any():
         safe = Curvature(safe.matrix + damping[:, None, None] * objective.above, safe.diagonal)
-    noise = ROUNDINGS * objective.resolution * (objective.steepest_of_loss * value.abs()).sqrt()
-    step = (
-        _solve(safe, -gradient, noise) if kink is None else minimum_with_kinks(safe, gradient - safe @ v, kink, v) - v
-    )
+    if kink is None:
+        lipschitz = objective.steepest_of_loss
+        step = _solve(safe, -gradient, ROUNDINGS * objective.resolution * (lipschitz * value.abs()).sqrt(), lipschitz)
+    else:
+        step = minimum_with_kinks(safe, gradient - safe @ v, kink, v) - v
     promise = -(step * (gradient + 0.5 * (curvature @ step))).sum(0)
     if kink is not None:
         promise -= (kink * ((v + step).abs() - v.abs())).sum(0)
     return step, promise.clamp(min=0)
 
 
-def _solve(curvature: Curvature, right: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Solve ``curvature @ u = right``, where the right side is known to `noise`, shape (n_columns,)."""
+def _solve(curvature: Curvature, right: torch.Tensor, noise: torch.Tensor, lipschitz: torch.Tensor) -> torch.Tensor:
+    """Solve ``curvature @ u = right``.
+
+    Parameters
+    ----------
+    curvature : Curvature
+    right : torch.Tensor of shape (n_directions, n_columns)
+    noise : torch.Tensor of shape (n_columns,)
+        How well each of these numbers is known.
+    lipschitz : torch.Tensor of shape (n_columns,)
+        Bound of the curvature of the loss.
+    """
     whole = curvature.whole()
-    # Directions of one height each, so that steep ones do not drown the others
-    root = whole.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-    root = torch.where(root > 0, root, 1.0)
+    # No direction is left steeper than the loss may be, so that those of a penalty do not drown the others
+    height = whole.diagonal(dim1=1, dim2=2)
+    root = torch.maximum(height, torch.minimum(lipschitz[:, None], height.amax(1, keepdim=True))).sqrt()
     whole, right = whole / root[:, :, None] / root[:, None, :], right / root.T
     factor, failed = torch.linalg.cholesky_ex(whole)
     if not (failed.any() or (factor.diagonal(dim1=1, dim2=2).square() < FLAT).any()):
