@@ -17,7 +17,7 @@ from torchlinreg.callbacks import Folds
 from torchlinreg.engine.grid import Grid
 from torchlinreg.holdout import Table
 from torchlinreg.linear import LinearModel
-from torchlinreg.refusals import OVERFLOW, check_overflow
+from torchlinreg.refusals import OVERFLOW, check_overflow, warn_of_idle
 from torchlinreg.regressor import TorchLinearRegressor
 from torchlinreg.reports import advise, warn_of_search
 from torchlinreg.scoring import Scores
@@ -266,6 +266,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
             model = self._model(axes)
             rows, dtype = place_rows(model, X, y, weight)
             settings = make_settings(model, rows, dtype)
+            warn_of_idle(model, stacklevel=5)  # below scikit-learn's two wrappers
             folds = self._folds(X, y, groups)
             tasks = Folds(self, given, len(folds) + 1)
             table = Table(*indexable(given.X, given.y), weight)

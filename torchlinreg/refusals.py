@@ -72,7 +72,7 @@ def check_mode(estimator, schedule: Schedule | None, dtype: torch.dtype) -> None
         )
 
 
-def warn_of_idle(estimator) -> None:
+def warn_of_idle(estimator, *, stacklevel: int) -> None:
     """Warn of parameters that the user has set, and that have no effect beside the others.
 
     Warns
@@ -87,7 +87,7 @@ def warn_of_idle(estimator) -> None:
         idle["momentum"] = 'learning_rate="auto"; give a number for learning_rate'
     for name, reason in idle.items():
         if np.any(np.not_equal(given[name], default[name]) & np.not_equal(given[name], 0)):
-            warnings.warn(f"{name}={given[name]!r} has no effect with {reason}.", UserWarning, stacklevel=7)
+            warnings.warn(f"{name}={given[name]!r} has no effect with {reason}.", UserWarning, stacklevel=stacklevel)
 
 
 def check_backend(estimator, loss: Loss) -> None:

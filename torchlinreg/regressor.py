@@ -26,7 +26,7 @@ from torchlinreg.engine.untuned import fit_untuned
 from torchlinreg.holdout import RSquared, Table, hold_out
 from torchlinreg.linear import LinearModel
 from torchlinreg.memory import keep_memory, recall_memory
-from torchlinreg.refusals import OVERFLOW, check_overflow, check_stream, offers_streams
+from torchlinreg.refusals import OVERFLOW, check_overflow, check_stream, offers_streams, warn_of_idle
 from torchlinreg.reports import advise, print_epoch, warn_of
 from torchlinreg.settings import make_settings, place_rows
 from torchlinreg.weights import coef_shape, make_theta, split_theta
@@ -307,6 +307,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             X, y = check_X_y(self, table.X, table.y)
             rows, dtype = place_rows(self, X, y, check_weight(table.sample_weight, X))
             settings, epochs = make_settings(self, rows, dtype), self._epochs(table, y.ndim, dtype)
+            warn_of_idle(self, stacklevel=5)  # below scikit-learn's two wrappers
             if held_out is not None:
                 settings = replace(settings, score=RSquared(self, held_out, rows, y.ndim))
             if self.verbose or epochs is not None:
@@ -317,7 +318,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         steps_before = self.t_ if self.warm_start and self.__sklearn_is_fitted__() else 0
         self._store(outcome, rows, y.ndim, dtype)
         self.t_ += steps_before
-        warn_of(self, outcome, rows, settings, stacklevel=5)  # below scikit-learn's two wrappers
+        warn_of(self, outcome, rows, settings, stacklevel=5)
         if epochs is not None:
             epochs.end()
         return self
@@ -369,6 +370,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             X, y = check_X_y(self, X, y, reset=not goes_on)
             rows, dtype = place_rows(self, X, y, check_weight(sample_weight, X, to_mean_one=False))
             settings, theta = make_settings(self, rows, dtype), self._initial_theta(rows, y.ndim, goes_on=goes_on)
+            warn_of_idle(self, stacklevel=4)
             learnt = self._dense_coef() if goes_on else None
             check_stream(self, settings, learnt, coef_shape(X.shape[1], rows.y.shape[1], y.ndim))
             memory = recall_memory(self) if goes_on else {}

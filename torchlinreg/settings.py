@@ -14,7 +14,7 @@ from torchlinreg.engine.fitting import Settings
 from torchlinreg.engine.losses import resolve_loss
 from torchlinreg.engine.penalties import make_penalty
 from torchlinreg.engine.schedules import resolve_schedule
-from torchlinreg.refusals import check_backend, check_mode, check_whitening, warn_of_idle
+from torchlinreg.refusals import check_backend, check_mode, check_whitening
 from torchlinreg.weights import per_target, plain_number
 
 
@@ -71,7 +71,6 @@ def make_settings(estimator, rows: Rows, dtype: torch.dtype) -> Settings:
         )
         for name, highest in (("alpha", np.inf), ("l1_ratio", 1.0))
     )
-    warn_of_idle(estimator)
     penalty = make_penalty(estimator.penalty, alpha, l1_ratio)
     check_backend(estimator, loss)
     check_whitening(estimator, penalty, rows)
