@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 from trusted import solve
 
-import torchlinreg.engine.conditioning as conditioning
 from torchlinreg import TorchLinearRegressor, bootstrap
+from torchlinreg.engine import conditioning
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 
 CASES = {

@@ -85,7 +85,9 @@ class Conditioning:
         """Return the table with products in float64, whatever precision its features are kept in."""
         weight = None if self.rows.weight is None else self.rows.weight.double()
         rows = replace(self.rows, y=self.rows.y.double(), weight=weight)
-        return replace(self, rows=rows, load={name: shift.double() for name, shift in self.load.items()})
+        # Shifting rows, if only by zero, is what brings them to the precision of the targets
+        narrow = not rows.is_sparse and rows.X.dtype != rows.y.dtype
+        return replace(self, rows=rows, load={"shift": self.shift} if self.load or narrow else {})
 
     def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
         """Of all theta that predict the same, return the one whose weights have the smallest norm in the data's units.
