@@ -76,6 +76,18 @@ def test_ridge(table, alpha):
     assert ours.converged_
 
 
+@pytest.mark.parametrize("alpha", [1e-15, 1e-6, 1.0, 1e6, 1e10, 1e13, 1e15, 1e16])
+def test_ridge_of_columns_of_very_different_sizes(rng, alpha):
+    Z = rng.normal(size=(80, 5))
+    X, y = Z * [1e-6, 1e-3, 1.0, 1e3, 1e6], Z.sum(1) + rng.normal(size=80)
+    ours = TorchLinearRegressor(penalty="l2", alpha=alpha).fit(X, y)
+    rows = np.vstack([X - X.mean(0), np.sqrt(80 * alpha) * np.eye(5)])
+    size = np.linalg.norm(rows, axis=0)
+    expected = np.linalg.lstsq(rows / size, np.append(y - y.mean(), np.zeros(5)))[0] / size
+    assert_allclose(ours.coef_ * X.std(0), expected * X.std(0), atol=1e-9 * np.abs(expected * X.std(0)).max())
+    assert ours.converged_
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
 @pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
 def test_lasso_and_elastic_net(table, share, l1_ratio):

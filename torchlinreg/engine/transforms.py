@@ -110,9 +110,12 @@ class Transform:
             return replace(self, gain=(1.0 + l2 * self.weights[:, None].square()).rsqrt())
         strength = l2.sum(0)
         shape = l2[:, strength.argmax()]
-        cost, turn = torch.linalg.eigh(self.weights.T @ (shape[:, None] * self.weights))
-        gain = (1.0 + cost.clamp(min=0)[:, None] * (strength / strength.max())).rsqrt()
-        return Transform(self.weights @ turn, self.offset, gain)
+        # Not by the eigenvalues of the square, in which dear directions drown cheap ones where columns differ in scale
+        root = shape.sqrt()[:, None] * self.weights
+        root = root[torch.linalg.vector_norm(root, dim=1).argsort(descending=True)]
+        _, size, turn = torch.linalg.svd(root, full_matrices=False)
+        gain = (1.0 + size.square()[:, None] * (strength / strength.max())).rsqrt()
+        return Transform(self.weights @ turn.T, self.offset, gain)
 
     def _back(self, gradient: torch.Tensor) -> torch.Tensor:
         back = self.weights[:, None] * gradient if self.weights.ndim == 1 else self.weights.T @ gradient
