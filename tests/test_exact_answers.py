@@ -30,7 +30,7 @@ def exact(X, y, *, fit_intercept):
 
 TABLES = {
     "copies": lambda Z: np.column_stack([Z * [1e-8, 1.0, 1e8], Z[:, :1] * 1e-8]),
-    "multiples": lambda Z: np.column_stack([Z * [2.0**-26, 1.0, 2.0**26], Z * [2.0**-20, 2.0**10, 2.0**20]]),
+    "multiples": lambda Z: np.column_stack([Z * [2.0**-6, 1.0, 2.0**6], Z * [2.0**-5, 2.0**2, 2.0**5]]),
     "sums": lambda Z: np.column_stack([Z * [1024.0, 1.0, 2.0**-20], Z[:, 0] - Z[:, 1], Z.sum(1) * 4096.0]),
     "categories": lambda Z: np.column_stack([np.eye(3)[np.arange(len(Z)) % 3], Z * [1e-3, 1.0, 1e3]]),
     "fewer rows": lambda Z: np.column_stack([Z, Z**2, Z**3, Z[:, ::-1] ** 5])[:7] * 2.0 ** np.arange(-12, 12, 2),
