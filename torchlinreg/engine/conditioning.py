@@ -147,6 +147,11 @@ def sketch_rows(n_rows: int, n_features: int) -> int:
     return min(n_rows // 2, max(wanted, affordable))
 
 
+def may_be_filled(rows: Rows) -> bool:
+    """Whether rows may be given their zeros, some at a time: not those of sparse tables with very many columns."""
+    return not rows.is_sparse or rows.X.shape[1] <= WHITEN_FEATURES
+
+
 def choose_method(method: str | None, rows: Rows, *, least_norm: bool) -> str | None:
     """Return what "auto" stands for: "whiten" unless factorising a sketch would cost more than it saves.
 

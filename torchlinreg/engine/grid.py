@@ -116,6 +116,8 @@ class Grid:
         found = fit_models(few, for_few(settings), len(models))
         if settings.fit_intercept:
             found.theta = summary.with_intercept(found.theta)
+        if found.optimality_gap is not None:
+            found.optimality_gap += summary.rise(found.theta, settings.dtype).nan_to_num().max().item()
         return found
 
     def _pays(self, n_parts: int) -> bool:

@@ -103,6 +103,27 @@ class Summary:
         y_mean = y_mean.view(-1, *(1,) * (weights.ndim - 2))
         return torch.cat([weights, (y_mean - torch.tensordot(x_mean, weights, 1))[None]])
 
+    def rise(self, theta: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return how much mean squares of residuals rise where theta, at their minimum, is rounded to a precision.
+
+        Parameters
+        ----------
+        theta : torch.Tensor of shape (n_features + fit_intercept, n_targets, ...), float64
+        dtype : torch.dtype
+
+        Returns
+        -------
+        torch.Tensor of shape (n_targets, ...)
+            In variances of the targets.
+        """
+        n_features = len(self.mean) - theta.shape[1]
+        change = theta.to(dtype).double() - theta
+        weights, intercept = change[:n_features], change[n_features:].sum(0)
+        spread = self.factor[:, n_features:].square().sum(0).view(-1, *(1,) * (theta.ndim - 2))
+        moved = torch.tensordot(self.factor[:, :n_features], weights, 1).square().sum(0)
+        offset = torch.tensordot(self.mean[:n_features], weights, 1) + intercept
+        return (moved + self.weight * offset.square()) / torch.where(spread > 0, spread, 1.0)
+
     def _independent(self, n_features: int, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         factor = self.factor if centred else torch.cat([self.factor, self.weight**0.5 * self.mean[None]])
         X, y = factor[:, :n_features], factor[:, n_features:]
@@ -154,6 +175,8 @@ def fit_stream(rows: Rows, settings: Settings, memory: dict) -> Fit:
     fit.needs_double = True
     if settings.fit_intercept:
         fit.theta = summary.with_intercept(fit.theta)
+    if fit.optimality_gap is not None:
+        fit.optimality_gap += summary.rise(fit.theta, settings.dtype).max().item()
     return fit
 
 

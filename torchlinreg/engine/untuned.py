@@ -14,6 +14,7 @@ from torchlinreg.engine.conditioning import (
     condition_by_sketch,
     condition_exactly,
     is_exact,
+    may_be_filled,
 )
 from torchlinreg.engine.descent import train_epoch
 from torchlinreg.engine.fitting import Fit, Settings, no_graph, refuse_infinite
@@ -278,7 +279,7 @@ class _Untuned:
             is_slow = table.sketch == "sample" and refined.is_slow
         self.n_steps += n_passes
         best = replace(best, n_passes=n_passes, is_slow=is_slow and best.excess > self.tol)
-        if self.method == "whiten" or table.rows.is_sparse or not is_narrow(table.transform):
+        if self.method == "whiten" or not (may_be_filled(table.rows) and is_narrow(table.transform)):
             rounding = (8 * full_pass.resolution * table.condition) ** 2
             return replace(best, resolution=torch.full_like(best.excesses, rounding), unit=0.5 * curvature)
         return self._certified(table, best, torch.full_like(best.excesses, 0.5 * curvature))
