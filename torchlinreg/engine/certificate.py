@@ -7,10 +7,11 @@ the answer lacks shows, and not what was hoped for it.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
-from torchlinreg.engine.losses import Loss
+from torchlinreg.engine.losses import Loss, SquaredError
 from torchlinreg.engine.newton import NARROWER, Objective, is_narrow, newton, newton_step, towards_jumps
 from torchlinreg.engine.refinement import FullPass
 from torchlinreg.engine.transforms import EPS, Transform
@@ -20,6 +21,7 @@ from torchlinreg.engine.transforms import EPS, Transform
 JUMPING = ((1, 0, 0), (1, 20, 0), (25, 20, 0), (625, 60, 0), (125, 60, 1), (25, 60, 1), (5, 60, 1), (1, 60, 1))
 SMOOTH = ((1, 0, 0), (1, 20, 0), (1, 20, 0))
 SHARP = 0.05  # share of a gap that is good enough, to whose square such slopes are sought: errors count by their root
+SINGULAR = 1e-12  # mean squares of a direction, below which there may be none
 ROUNDINGS = 64  # of a number, that a sum may add up to
 
 
@@ -65,6 +67,8 @@ def optimality_gap(
     if full_pass.loss.by_autograd:
         return _promised(full_pass, Objective(full_pass, transform, start, seed, thin=True), v, can_step=can_step)
     best, before = torch.full_like(enough, torch.inf), None
+    # With a penalty, what its gradient does not bear is in few directions, and small
+    size_of = partial(_size, _metric(full_pass, transform, v, seed) if can_step and full_pass.penalty is None else None)
     for multiple, n_passes, goes_on in JUMPING if smooth is not None else SMOOTH:
         objective = Objective(full_pass if smooth is None else smooth(multiple), transform, start, seed, thin=True)
         if goes_on and before.curvature is not None:
@@ -72,14 +76,33 @@ def optimality_gap(
         if n_passes:
             floor = (SHARP * enough).square()
             v, *_ = newton(objective, v, floor=floor, max_iter=n_passes, after_pass=_ignore)
-        gap, resolution = _duality_gap(full_pass, objective.loss, transform, theta, objective.theta(v))
+        gap, resolution = _duality_gap(full_pass, objective.loss, transform, theta, objective.theta(v), size_of)
         best, before = torch.minimum(best, gap), objective
         if not can_step or (best <= torch.maximum(enough, resolution)).all():
             break
     return best, resolution
 
 
-def _duality_gap(full_pass: FullPass, smooth: Loss, transform: Transform, theta, dual_theta) -> tuple:
+def _metric(full_pass: FullPass, transform: Transform, v: torch.Tensor, seed: int) -> torch.Tensor | None:
+    """Return Cholesky factors of the second moment of the rows in the variables v; None where that is the identity."""
+    if transform.weights.ndim > 1:
+        return None
+    objective = Objective(full_pass.with_loss(SquaredError()), transform, torch.zeros_like(v), seed, thin=True)
+    objective.look(v, torch.ones_like(v[0], dtype=torch.bool))
+    matrix = objective.curvature.matrix
+    return torch.linalg.cholesky_ex(matrix + SINGULAR * torch.eye(len(v), dtype=v.dtype, device=v.device))[0]
+
+
+def _size(factor: torch.Tensor | None, gradient: torch.Tensor) -> torch.Tensor:
+    """Return how much a gradient in v gains with a step that moves predictions by one, shape (n_columns,)."""
+    if factor is None:
+        return _norm(gradient)
+    return _norm(torch.linalg.solve_triangular(factor, gradient.T[..., None], upper=False)[..., 0].T)
+
+
+def _duality_gap(
+    full_pass: FullPass, smooth: Loss, transform: Transform, theta, dual_theta, size_of: Callable
+) -> tuple:
     """Return the gap between theta and the bound by the slopes at another theta, both of shape (n_theta, n_columns).
 
     Returns
@@ -118,7 +141,7 @@ def _duality_gap(full_pass: FullPass, smooth: Loss, transform: Transform, theta,
     # Predictions whose parts cancel are rounded, and slopes with them
     rounding = EPS * parts.sqrt()
     of_slopes = torch.minimum(loss.curvature * rounding, slopes.sqrt()) if loss.is_smooth else 0.0
-    gap = gap + reach * _norm(transform.pull_back(rest)) + rounding * slopes.sqrt()
+    gap = gap + reach * size_of(transform.pull_back(rest)) + rounding * slopes.sqrt()
     return gap, ROUNDINGS * EPS * (size + reach * slopes.sqrt()) + 2.0 * reach * of_slopes
 
 

@@ -118,6 +118,10 @@ class FullPass:
         """Return the model of theta, in the precision of the rows."""
         return self._make_model(theta.to(self.rows.y.dtype))
 
+    def with_loss(self, loss: Loss) -> "FullPass":
+        """Return the pass for another loss, without a penalty."""
+        return FullPass(self._make_model, loss, self.rows, self.load)
+
     def batches(self) -> Iterator[Batch]:
         """Go through all rows, in chunks."""
         for block in self._batches:
