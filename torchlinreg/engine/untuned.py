@@ -281,6 +281,8 @@ class _Untuned:
         best = replace(best, n_passes=n_passes, is_slow=is_slow and best.excess > self.tol)
         if self.method == "whiten" or not (may_be_filled(table.rows) and is_narrow(table.transform)):
             rounding = (8 * full_pass.resolution * table.condition) ** 2
+            if self.penalty is not None and table.span is not None:
+                rounding = max(rounding, ENOUGH_OF_BOUNDS[self.settings.dtype])
             return replace(best, resolution=torch.full_like(best.excesses, rounding), unit=0.5 * curvature)
         return self._certified(table, best, torch.full_like(best.excesses, 0.5 * curvature))
 
