@@ -191,7 +191,8 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
             return inverse / scale[:, None], None, bound
     _, singular, Vt = torch.linalg.svd(sketch, full_matrices=False)
     kept = singular > singular[0] * EPS * max(n_rows, n_features)
-    singular, Vt = singular[kept], Vt[kept]
+    # Columns of zeros have no part in any direction: what rounding gives them would count at their size of one
+    singular, Vt = singular[kept], Vt[kept].masked_fill(~sketch.any(0), 0.0)
     spread = (singular[0] / singular[-1]).item() if len(singular) else 1.0
     return Vt.T / singular / scale[:, None], RowSpace(Vt.T, scale), spread
 

@@ -41,7 +41,7 @@ ENOUGH_OF_BOUNDS = {
     torch.float32: 1e-8,
     torch.float64: 1e-10,
 }  # gap to a lower bound that is good enough: the bound itself is hardly sharper,
-ENOUGH_FOR_WIDE = 1e-8  # least of all where there are too many directions for Newton steps to it
+ENOUGH_FOR_WIDE = 1e-8  # least of all where there are too many directions for Newton steps to it, or some were dropped
 SKETCHES = {
     "table": "found from all {n} rows",
     "sample": "found from a random sample of rows, as the table is large",
@@ -282,7 +282,7 @@ class _Untuned:
         if self.method == "whiten" or not (may_be_filled(table.rows) and is_narrow(table.transform)):
             rounding = (8 * full_pass.resolution * table.condition) ** 2
             if self.penalty is not None and table.span is not None:
-                rounding = max(rounding, ENOUGH_OF_BOUNDS[self.settings.dtype])
+                rounding = max(rounding, ENOUGH_FOR_WIDE)
             return replace(best, resolution=torch.full_like(best.excesses, rounding), unit=0.5 * curvature)
         return self._certified(table, best, torch.full_like(best.excesses, 0.5 * curvature))
 
