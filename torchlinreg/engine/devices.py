@@ -1,8 +1,9 @@
 """Where the numbers live: device, precision, and torch's global switches left as they were found."""
 
+import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from threading import Lock
 
 import torch
@@ -20,6 +21,9 @@ _AUTOCAST = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
 _SWITCHES = (
     [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul] if hasattr(torch.backends, "fp32_precision") else []
 )
+# Threads do not survive a fork, and OpenMP would wait for those of the parent forever
+if os.name == "posix":
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def resolve_device(device: str | torch.device | None, home: torch.device) -> torch.device:
@@ -181,12 +185,20 @@ def _openmp() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="openmp")
 
 
-def one_thread() -> AbstractContextManager:
-    """Compute on the calling thread alone, from this call on until the context is left.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on the calling thread alone.
 
     OpenMP's threads spin while they wait for each other. Where others use the machine too, a product of a few thousand
     numbers then takes milliseconds, a hundred times what it takes alone. The number of threads belongs to the calling
     thread, so that fits in several threads need not know of each other.
     """
     torch.get_num_threads()  # on its first call in a thread torch sets the number, which must not happen later
-    return _openmp().limit(limits=1)
+    found = [(library, library.num_threads) for library in _openmp().lib_controllers]
+    try:
+        for library, _ in found:
+            library.set_num_threads(1)
+        yield
+    finally:
+        for library, n_threads in found:
+            library.set_num_threads(n_threads)

@@ -134,14 +134,14 @@ def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> ExitStack:
 
     That is autograd, reduced precision and, where there is little to compute, all threads but one.
     """
-    stack = ExitStack()
-    stack.enter_context(full_precision())
-    if _is_little(rows):
-        stack.enter_context(one_thread())
-    # Inference mode makes small steps cheaper still, where no graph is ever built
-    stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
-    stack.enter_context(torch.no_grad())
-    return stack
+    with ExitStack() as stack:  # so that an interrupt amid these lines undoes them
+        stack.enter_context(full_precision())
+        if _is_little(rows):
+            stack.enter_context(one_thread())
+        # Inference mode makes small steps cheaper still, where no graph is ever built
+        stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
+        stack.enter_context(torch.no_grad())
+        return stack.pop_all()
 
 
 def _is_little(rows: Rows) -> bool:
