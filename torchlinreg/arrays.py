@@ -9,7 +9,7 @@ from numbers import Number, Real
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils import assert_all_finite
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from torchlinreg.engine.devices import carry, widest
@@ -39,7 +39,11 @@ def check_X_y(estimator, X, y, *, reset: bool = True):
     if y is None:
         raise ValueError(f"This {type(estimator).__name__} estimator requires y to be passed, but y is None.")
     X = _check_tensor(estimator, X) if reset else check_X(estimator, X)
-    y = _check_target(y if isinstance(y, torch.Tensor) else to_tensor(np.array(y)), X)
+    if not isinstance(y, torch.Tensor):
+        with naming_columns(y=y):
+            given = check_array(y, ensure_2d=False, ensure_all_finite=False, input_name="y")
+            y = to_tensor(_finite_floats(given))
+    y = _check_target(y, X)
     if not reset:
         return X, y
     vars(estimator).pop("feature_names_in_", None)  # of an earlier fit on a data frame
@@ -51,7 +55,7 @@ def check_X(estimator, X):
     """Validate data to predict for against what the estimator was fitted on."""
     if not isinstance(X, torch.Tensor):
         with naming_columns(X=X):
-            return validate_data(estimator, X, accept_sparse=["csr", "csc", "coo"], dtype=float_types(X), reset=False)
+            return validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=float_types(X), reset=False)
     X = _check_tensor(estimator, X)
     if X.shape[1] != estimator.n_features_in_:
         raise ValueError(
@@ -109,6 +113,8 @@ def to_tensor(array) -> torch.Tensor | SparseTable:
     if isinstance(array, torch.Tensor):
         # a tensor made under inference mode cannot take part in a graph
         return array.clone() if array.is_inference() else array
+    if min(array.strides, default=0) < 0:  # of a dimension of length one, which NumPy calls contiguous all the same
+        array = array.copy()
     if not array.flags.writeable:
         array = np.asarray(_Writeable(array))
     return torch.from_numpy(array)
@@ -151,11 +157,16 @@ def _check_arrays(estimator, X, y, *, reset: bool) -> tuple[np.ndarray, np.ndarr
     # torch sums with all cores, and only a sum that is not finite is worth a closer look
     if not to_tensor(stored).sum().isfinite():
         assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+    return X, _finite_floats(y)
+
+
+def _finite_floats(y: np.ndarray) -> np.ndarray:
+    """Return a target that is an array of numbers in one of the precisions, or refuse it."""
     if y.dtype.kind in "mM":
         raise ValueError(advice("y", "Dates", ()))
     y = np.ascontiguousarray(y, dtype=y.dtype if y.dtype in FLOATS else np.float64)
     assert_all_finite(y, input_name="y")  # None becomes NaN only here
-    return X, y
+    return y
 
 
 def _check_tensor(estimator, X: torch.Tensor) -> torch.Tensor:

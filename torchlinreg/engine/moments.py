@@ -72,7 +72,7 @@ def root_mean_square(table: torch.Tensor, weight: torch.Tensor | None) -> torch.
 def weighted_products(table: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return ``tableᵀ diag(w) table`` for each column w of the weights, shape (n_weights, n_columns, n_columns)."""
     n_columns = table.shape[1]
-    if n_columns > PAIRED or weights.shape[1] == 1:
+    if not 0 < n_columns <= PAIRED or weights.shape[1] == 1:
         return torch.stack([_weighted_product(table, weight) for weight in weights.unbind(1)])
     # One product for all weights, of a table of all pairs of columns
     first, second = torch.triu_indices(n_columns, n_columns, device=table.device)

@@ -132,6 +132,8 @@ def newton(
     damping = torch.full_like(value, 0.0 if objective.loss.is_quadratic else DAMPING)
     moved, lowest, n_passes, stale = True, value, 1, 0
     patience = 2 if objective.loss.is_quadratic else PATIENCE  # one step is to the minimum, the next mends its rounding
+    if not len(v):  # a table of zeros leaves no direction
+        return v, excess, n_passes
     while True:
         if moved:
             objective.look(v, unfinished)

@@ -88,7 +88,7 @@ class ElasticNet:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the gap, and what of the gradient is steeper than the penalty bears."""
         over = gradient - torch.clamp(gradient, -self.kink, self.kink)
-        conjugate = torch.where(over == 0, 0.0, over.square() / (2.0 * self.bend))
+        conjugate = torch.where(over == 0, 0.0, over * (over / (2.0 * self.bend)))  # whose square may underflow
         dear = conjugate + weights * over > over.abs() * unit
         rest, conjugate = torch.where(dear, over, 0.0), torch.where(dear, 0.0, conjugate)
         costs = self.kink * weights.abs() + (0.5 * self.bend) * weights.square()

@@ -125,13 +125,16 @@ class _Untuned:
         self._explain(table, refined)
         finished = refined.excesses <= refined.resolution.clamp(min=self.tol)
         theta = table.unwind(refined.theta, fit_intercept=self.settings.fit_intercept)
+        gap = refined.excesses + self._rounding(table, theta, refined.unit)
+        if gap.isnan().any() and not self.loss.by_autograd:
+            raise torch.linalg.LinAlgError("the objective is out of the range of float64")
         return Fit(
             theta,
             self.n_steps,
             self.curve,
             converged=bool(finished.all()),
             n_unfinished=int((~finished).sum()),
-            optimality_gap=(refined.excesses + self._rounding(table, theta, refined.unit)).max().item(),
+            optimality_gap=gap.max().item(),
             needs_double=needs_double(self.rows, theta, table.y_scale),
             plan=self.plan,
             scale=None if self.scale is None else self.scale.scale * table.y_scale,
