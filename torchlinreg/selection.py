@@ -241,6 +241,7 @@ def alpha_path(
         if l1_ratio:
             ends.append(LEFT * (at_zero.steepness.min().item() / whole[1] ** 0.5 if whole[1] else 0.0) / l1_ratio)
         smallest = min(end for end in ends if end > 0)
+    smallest = max(smallest, np.finfo(float).tiny)
     return np.geomspace(largest, smallest, n_alphas) if n_alphas > 1 else np.array([largest])
 
 

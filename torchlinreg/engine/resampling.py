@@ -195,7 +195,7 @@ def _sums(table: Conditioning, theta: torch.Tensor, counts: torch.Tensor, dtype:
         mass = mass + drawn.sum(0, dtype=theta.dtype)
         start += len(X)
     mass = _refuse_zero(mass)[:, None, None]
-    return curvature / mass, gradient.unflatten(1, (-1, n_directions)) / mass
+    return curvature / mass, gradient.unflatten(1, (theta.shape[1], n_directions)) / mass
 
 
 def _of_penalty(table: Conditioning, penalty: Penalty, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -182,7 +182,7 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
         inverse, bound = _invert(factor)
         if not failed and bound < QUICK_CONDITION:
             return inverse / scale[:, None], None, bound
-    scale = root_mean_square(sketch, None)
+    scale, empty = root_mean_square(sketch, None), ~sketch.any(0)
     sketch = sketch / (scale * n_rows**0.5)
     if n_rows >= n_features:
         sketch = torch.linalg.qr(sketch, mode="r")[1]
@@ -191,8 +191,7 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
             return inverse / scale[:, None], None, bound
     _, singular, Vt = torch.linalg.svd(sketch, full_matrices=False)
     kept = singular > singular[0] * EPS * max(n_rows, n_features)
-    # Columns of zeros have no part in any direction: what rounding gives them would count at their size of one
-    singular, Vt = singular[kept], Vt[kept].masked_fill(~sketch.any(0), 0.0)
+    singular, Vt = singular[kept], Vt[kept].masked_fill(empty, 0.0)  # rounding there knows nothing of others' units
     spread = (singular[0] / singular[-1]).item() if len(singular) else 1.0
     return Vt.T / singular / scale[:, None], RowSpace(Vt.T, scale), spread
 
