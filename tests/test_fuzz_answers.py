@@ -137,7 +137,7 @@ def test_any_container(drawn, of_X, of_y, of_weight):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=1500)
+@settings(quickly, max_examples=200)
 @given(problems(), *containers)
 def test_any_container_at_length(drawn, of_X, of_y, of_weight):
     check_container(drawn, of_X, of_y, of_weight)
@@ -179,7 +179,7 @@ def test_any_size(drawn, of_X, of_y, of_weight):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=1500)
+@settings(quickly, max_examples=200)
 @given(problems(), powers, powers, powers)
 def test_any_size_at_length(drawn, of_X, of_y, of_weight):
     check_size(drawn, of_X, of_y, of_weight)

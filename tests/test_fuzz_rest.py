@@ -119,7 +119,7 @@ def test_choice_is_refused_or_finite(parameters, data, groups):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=1500)
+@settings(quickly, max_examples=200)
 @given(choices(), tables(), many_groups)
 def test_choice_is_refused_or_finite_at_length(parameters, data, groups):
     check_choice(parameters, data, groups)
@@ -157,7 +157,7 @@ def test_chosen_is_the_optimum(drawn):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=500)
+@settings(quickly, max_examples=60)
 @given(problems())
 def test_chosen_is_the_optimum_at_length(drawn):
     check_answers_of_choice(drawn)
@@ -199,7 +199,7 @@ def test_resamples(drawn, seed):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=500)
+@settings(quickly, max_examples=60)
 @given(problems(), st.integers(0, 10))
 def test_resamples_at_length(drawn, seed):
     check_resamples(drawn, seed)
@@ -231,7 +231,7 @@ def test_streams(drawn, cuts, of_size):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=500)
+@settings(quickly, max_examples=60)
 @given(problems(), cuts, st.integers(-100, 100))
 def test_streams_at_length(drawn, cuts, of_size):
     check_stream(drawn, cuts, of_size)

@@ -6,13 +6,19 @@ from typing import Any
 
 import torch
 
-from torchlinreg.engine.batches import Rows
+from torchlinreg.engine.batches import MiniBatches, Rows
 from torchlinreg.engine.conditioning import Conditioning
 from torchlinreg.engine.devices import widest
+from torchlinreg.engine.robust_scale import ScaleSearch
 from torchlinreg.engine.transforms import top_eigenvalue
 
 TEXTBOOK_BATCH = 32
 DESCENT_BATCH = 4096
+SKETCHES = {
+    "table": "found from all {n} rows",
+    "sample": "found from a random sample of rows, as the table is large",
+    "fold": "found from all {n} rows folded with random signs, as a sample did not speak for the table",
+}
 DESCENT_SHARE = 8  # one row in so many is learnt from by mini-batches before the full passes
 
 
@@ -51,6 +57,42 @@ def step_size(table: Conditioning, batch_size: int) -> float:
     moment (Ma, Bassily & Belkin 2018, "The power of interpolation").
     """
     return batch_size / (table.heaviness + (batch_size - 1) * table.excess)
+
+
+def descent_entries(batches: MiniBatches, rate: float, *, average: bool, good: bool) -> dict[str, tuple[Any, str]]:
+    """Return what is to be said of the mini-batches of untuned mode."""
+    outcome = "drawn at random" if good else "drawn at random, but the steps diverged and were discarded"
+    return {
+        "batch_size": (batches.batch_size, "rows a step: many beside the directions, few beside the table"),
+        "learning_rate": (rate, "in the conditioned variables: m / (b + (m - 1) e) for m rows a step"),
+        "average": (average, "of the weights after the second half of the steps"),
+        "descent_rows": (batches.n_rows, outcome),
+    }
+
+
+def table_entries(
+    table: Conditioning, method: str | None, dtype: torch.dtype, scale: ScaleSearch | None
+) -> dict[str, tuple[Any, str]]:
+    """Return what is to be said of the variables that steps were taken in, and of the scale of the residuals."""
+    sketch = SKETCHES[table.sketch].format(n=len(table.rows))
+    shifted = not table.rows.is_sparse and (table.sketch == "table" or "shift" in table.load)
+    where = "once" if table.sketch == "table" else "as they are read: some lie far from zero, or need more precision"
+    wider = table.rows.y.dtype != dtype
+    entries = {
+        "conditioning": (method, f"directions {sketch}" if method == "whiten" else f"scale {sketch}"),
+        "condition_number": (table.condition, "of the centred and scaled columns, estimated"),
+        "rank": (table.transform.rank, f"independent columns of {table.n_features}"),
+        "dtype": (
+            str(table.rows.y.dtype).removeprefix("torch."),
+            "wider than asked, for accuracy" if wider else "as the data, or as asked",
+        ),
+        "centring": (shifted, f"columns are centred {where}" if shifted else "done in the algebra"),
+    }
+    if scale is not None:
+        delta = (scale.epsilon * scale.scale * table.y_scale).tolist()
+        why = f"{scale.epsilon:g} scales of the residuals, which are found with the weights"
+        entries["delta"] = (delta[0] if len(delta) == 1 else delta, why)
+    return entries
 
 
 def largest_stable_rate(rows: Rows, settings) -> float:

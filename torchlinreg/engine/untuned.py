@@ -22,7 +22,7 @@ from torchlinreg.engine.losses import Loss, total
 from torchlinreg.engine.models import MODELS, Model
 from torchlinreg.engine.newton import is_narrow, minimise
 from torchlinreg.engine.optimizers import SGD, Averaged, Penalised, Preconditioned, Rate
-from torchlinreg.engine.plan import DESCENT_SHARE, step_size, untuned_batch
+from torchlinreg.engine.plan import DESCENT_SHARE, descent_entries, step_size, table_entries, untuned_batch
 from torchlinreg.engine.refinement import FullPass, Refined, refine
 from torchlinreg.engine.robust_scale import ScaleSearch
 from torchlinreg.engine.rounding import moved_predictions, needs_double, rounding_excess
@@ -42,11 +42,6 @@ ENOUGH_OF_BOUNDS = {
     torch.float64: 1e-10,
 }  # gap to a lower bound that is good enough: the bound itself is hardly sharper,
 ENOUGH_FOR_WIDE = 1e-8  # least of all where there are too many directions for Newton steps to it, or some were dropped
-SKETCHES = {
-    "table": "found from all {n} rows",
-    "sample": "found from a random sample of rows, as the table is large",
-    "fold": "found from all {n} rows folded with random signs, as a sample did not speak for the table",
-}
 
 
 def fit_untuned(rows: Rows, settings: Settings, start: torch.Tensor | None = None) -> Fit:
@@ -122,7 +117,9 @@ class _Untuned:
         if slow:
             table = self._table("fold")
             refined = refine(table, theta)
-        self._explain(table, refined)
+        how = "conjugate gradients, from the true residual each time" if self.round else "Newton steps"
+        self.plan |= table_entries(table, self.method, self.settings.dtype, self.scale)
+        self.plan["full_passes"] = (refined.n_passes, how)
         finished = refined.excesses <= refined.resolution.clamp(min=self.tol)
         theta = table.unwind(refined.theta, fit_intercept=self.settings.fit_intercept)
         gap = refined.excesses + self._rounding(table, theta, refined.unit)
@@ -233,7 +230,7 @@ class _Untuned:
         found = optimizer.mean if self.settings.average else model.theta()
         fresh = MiniBatches(table.rows, batch_size, generator, n_draws=batch_size, **table.load)
         good = self._is_closer(table, found, fresh)
-        self._explain_descent(batches, rate, good=good)
+        self.plan |= descent_entries(batches, rate, average=bool(self.settings.average), good=good)
         self._note(losses, table, found if good else theta)
         return found.double() if good else theta
 
@@ -389,33 +386,3 @@ class _Untuned:
         if self.settings.penalty is not None:
             excess = excess + self.settings.penalty.value((rounded - theta)[: table.n_features])
         return excess / table.y_scale.square() / unit
-
-    def _explain_descent(self, batches: MiniBatches, rate: float, *, good: bool) -> None:
-        self.plan["batch_size"] = (batches.batch_size, "rows a step: many beside the directions, few beside the table")
-        self.plan["learning_rate"] = (rate, "in the conditioned variables: m / (b + (m - 1) e) for m rows a step")
-        self.plan["average"] = (bool(self.settings.average), "of the weights after the second half of the steps")
-        outcome = "drawn at random" if good else "drawn at random, but the steps diverged and were discarded"
-        self.plan["descent_rows"] = (batches.n_rows, outcome)
-
-    def _explain(self, table: Conditioning, refined: Refined) -> None:
-        sketch = SKETCHES[table.sketch].format(n=len(table.rows))
-        self.plan["conditioning"] = (
-            self.method,
-            f"directions {sketch}" if self.method == "whiten" else f"scale {sketch}",
-        )
-        self.plan["condition_number"] = (table.condition, "of the centred and scaled columns, estimated")
-        self.plan["rank"] = (table.transform.rank, f"independent columns of {table.n_features}")
-        dtype = str(table.rows.y.dtype).removeprefix("torch.")
-        wider = table.rows.y.dtype != self.settings.dtype
-        self.plan["dtype"] = (dtype, "wider than asked, for accuracy" if wider else "as the data, or as asked")
-        shifted = not table.rows.is_sparse and (table.sketch == "table" or "shift" in table.load)
-        where = (
-            "once" if table.sketch == "table" else "as they are read: some lie far from zero, or need more precision"
-        )
-        self.plan["centring"] = (shifted, f"columns are centred {where}" if shifted else "done in the algebra")
-        if self.scale is not None:
-            delta = (self.scale.epsilon * self.scale.scale * table.y_scale).tolist()
-            why = f"{self.scale.epsilon:g} scales of the residuals, which are found with the weights"
-            self.plan["delta"] = (delta[0] if len(delta) == 1 else delta, why)
-        how = "conjugate gradients, from the true residual each time" if self.round else "Newton steps"
-        self.plan["full_passes"] = (refined.n_passes, how)
