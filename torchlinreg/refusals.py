@@ -11,7 +11,7 @@ from torchlinreg.engine.fitting import Settings
 from torchlinreg.engine.losses import Loss, resolve_loss
 from torchlinreg.engine.penalties import Penalty
 from torchlinreg.engine.schedules import Schedule
-from torchlinreg.weights import plain_number
+from torchlinreg.weights import plain_number, to_array
 
 SAMPLE_ROWS = 1000  # to see whether predictions overflow
 OVERFLOW = (
@@ -86,7 +86,8 @@ def warn_of_idle(estimator, *, stacklevel: int) -> None:
     if estimator.learning_rate == "auto":
         idle["momentum"] = 'learning_rate="auto"; give a number for learning_rate'
     for name, reason in idle.items():
-        if np.any(np.not_equal(given[name], default[name]) & np.not_equal(given[name], 0)):
+        values = to_array(name, given[name], "give numbers")
+        if ((values != default[name]) & (values != 0)).any():
             warnings.warn(f"{name}={given[name]!r} has no effect with {reason}.", UserWarning, stacklevel=stacklevel)
 
 

@@ -81,8 +81,8 @@ class ScaleSearch:
         self._high = torch.where(change < 0, torch.minimum(self._high, at), self._high)
         following = at + factor * change
         # Once the scale lies between two others it stays there, and closes in whatever the extrapolation says
-        lost = (following <= self._low) | (following >= self._high) | (self._n_updates % HALVED == 0)
-        middle = 0.5 * (self._low + self._high)
+        middle, lost = 0.5 * (self._low + self._high), (following <= self._low) | (following >= self._high)
+        lost = torch.ones_like(lost) if self._n_updates % HALVED == 0 else lost
         self.scale = torch.where(lost & middle.isfinite(), middle, following).exp()
         return False
 
