@@ -1,8 +1,8 @@
 """What the two ways of working, `textbook` and `untuned`, are asked and what they answer."""
 
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -129,19 +129,20 @@ def refuse_infinite(loss: Loss, value: float) -> None:
         )
 
 
-def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> ExitStack:
+@contextmanager
+def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> Iterator[None]:
     """Switch off what training does not need, whatever the caller has switched on.
 
     That is autograd, reduced precision and, where there is little to compute, all threads but one.
     """
-    with ExitStack() as stack:  # so that an interrupt amid these lines undoes them
+    with ExitStack() as stack:
         stack.enter_context(full_precision())
         if _is_little(rows):
             stack.enter_context(one_thread())
         # Inference mode makes small steps cheaper still, where no graph is ever built
         stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
         stack.enter_context(torch.no_grad())
-        return stack.pop_all()
+        yield
 
 
 def _is_little(rows: Rows) -> bool:
