@@ -200,5 +200,13 @@ def one_thread() -> Iterator[None]:
             library.set_num_threads(1)
         yield
     finally:
-        for library, n_threads in found:
-            library.set_num_threads(n_threads)
+        try:
+            _set_threads(found)
+        except KeyboardInterrupt:  # just here: once more, before it goes on its way
+            _set_threads(found)
+            raise
+
+
+def _set_threads(numbers: list[tuple]) -> None:
+    for library, n_threads in numbers:
+        library.set_num_threads(n_threads)
