@@ -140,9 +140,24 @@ def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> Iterator[None]
         if _is_little(rows):
             stack.enter_context(one_thread())
         # Inference mode makes small steps cheaper still, where no graph is ever built
-        stack.enter_context(torch.inference_mode(settings.backend == "analytic" and by_hand))
+        stack.enter_context(_inference(settings.backend == "analytic" and by_hand))
         stack.enter_context(torch.no_grad())
         yield
+
+
+@contextmanager
+def _inference(mode: bool) -> Iterator[None]:
+    """Enter torch's inference mode and leave it for certain: a guard that is left behind would do so at any time."""
+    guard = torch.inference_mode(mode)
+    guard.__enter__()
+    try:
+        yield
+    finally:
+        try:
+            guard.__exit__(None, None, None)
+        except KeyboardInterrupt:  # just here: once more, before it goes on its way
+            guard.__exit__(None, None, None)
+            raise
 
 
 def _is_little(rows: Rows) -> bool:
