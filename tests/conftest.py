@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from torchlinreg import TorchLinearRegressor
+from torchlinreg.engine import conditioning
 from torchlinreg.engine.models import MODELS
 
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
@@ -69,6 +70,14 @@ def table(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features of several sizes, two targets, and sample weights."""
     X = rng.normal(size=(60, 4)) * [1, 10, 0.1, 3] + [0, 5, 0, 1]
     return X, X @ rng.normal(size=(4, 2)) + rng.normal(size=(60, 2)), rng.uniform(0, 2, 60)
+
+
+@pytest.fixture
+def large_table(rng, monkeypatch) -> tuple[np.ndarray, np.ndarray]:
+    """Return a table that is sketched, though it is not that large."""
+    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    X = rng.normal(size=(4_000, 5)).astype("float32")
+    return X, X @ rng.normal(size=5) + rng.normal(size=4_000)
 
 
 @pytest.fixture

@@ -1,149 +1,35 @@
-"""The process is left as found, what the process is set to does not matter, and the data are only read."""
+"""The process is left as found, and what the process is set to does not matter."""
 
-import os
-import pickle
-import random
 import subprocess
 import sys
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from functools import partial
 
 import numpy as np
 import pytest
-import sklearn
 import torch
-from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from surroundings import (
+    MODES,
+    NEW_SWITCHES,
+    PRODUCTS,
+    SURROUNDINGS,
+    SWITCHED,
+    precision,
+    precisions,
+    process_state,
+    switched,
+)
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning, fitting
-
-MODES = {
-    "untuned": {},
-    "textbook": {"learning_rate": 0.005, "max_iter": 3},
-    "adam": {"learning_rate": 0.005, "max_iter": 3, "optimizer": "adam"},
-}
+from torchlinreg.engine import fitting
 
 
 @pytest.fixture(params=MODES)
 def mode(request):
     """Return parameters of each way of working, with an optimiser of torch as well."""
     return {"random_state": 0, **MODES[request.param]}
-
-
-@pytest.fixture
-def large_table(rng, monkeypatch):
-    """A table that is sketched, though it is not that large."""
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
-    X = rng.normal(size=(4_000, 5)).astype("float32")
-    return X, X @ rng.normal(size=5) + rng.normal(size=4_000)
-
-
-def process_state(*, numpy_random=True):
-    """Everything global that a library could disturb."""
-    return {
-        "torch's generator": torch.random.get_rng_state().numpy().tobytes(),
-        "NumPy's generator": pickle.dumps(np.random.get_state()) if numpy_random else None,  # noqa: NPY002
-        "Python's generator": random.getstate(),
-        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
-        "default dtype": torch.get_default_dtype(),
-        "default device": torch.get_default_device(),
-        "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-        "anomaly mode": torch.is_anomaly_enabled(),
-        "autocast": torch.is_autocast_enabled("cpu"),
-        "precision of products": precisions(),
-        "determinism": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark),
-        "warnings": list(warnings.filters),
-        "NumPy's errors": np.geterr(),
-        "scikit-learn": sklearn.get_config(),
-        "environment": dict(os.environ),
-    }
-
-
-@contextmanager
-def switched(get, switch, value):
-    """Flip one of torch's switches for a while."""
-    found = get()
-    switch(value)
-    try:
-        yield
-    finally:
-        switch(found)
-
-
-PRODUCTS = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
-NEW_SWITCHES = hasattr(torch.backends, "fp32_precision")
-
-
-def precisions():
-    """What float32 products are rounded to, by each switch; the old one refuses to say where others contradict it."""
-    try:
-        found = [torch.get_float32_matmul_precision()]
-    except RuntimeError:
-        found = ["contradicted"]
-    if NEW_SWITCHES:
-        others = torch.backends, torch.backends.mkldnn, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
-        found += [switch.fp32_precision for switch in (*others, *PRODUCTS)]
-    return found
-
-
-@contextmanager
-def precision(value=None, **of_switches):
-    """Set the old switch, and after it the new ones: of all backends, of CUDA's products and of those of the CPU."""
-    if value is not None:
-        torch.set_float32_matmul_precision(value)
-    switches = dict(zip(("every", "cuda", "cpu"), (torch.backends, *PRODUCTS), strict=True))
-    for name, new in of_switches.items():
-        switches[name].fp32_precision = new
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision("highest")
-        for switch in switches.values() if NEW_SWITCHES else ():
-            switch.fp32_precision = "none"
-
-
-SWITCHED = {
-    "precision high": {"value": "high"},
-    "precision medium": {"value": "medium"},
-}
-if NEW_SWITCHES:
-    SWITCHED |= {
-        "TF32 of CUDA": {"cuda": "tf32"},
-        "TF32 of the CPU": {"cpu": "tf32"},
-        "bfloat16 of the CPU": {"cpu": "bf16"},
-        "TF32 of every backend": {"every": "tf32"},
-        "bfloat16 of every backend": {"every": "bf16"},
-        "TF32 of every backend, CUDA apart": {"every": "tf32", "cuda": "ieee"},
-        "high, CUDA apart": {"value": "high", "cuda": "ieee"},
-        "high, both apart": {"value": "high", "cuda": "ieee", "cpu": "ieee"},
-        "highest, CUDA apart": {"value": "highest", "cuda": "tf32"},
-        "medium, the CPU apart": {"value": "medium", "cpu": "tf32"},
-    }
-
-
-SURROUNDINGS = {
-    "as found": nullcontext,
-    "no_grad": torch.no_grad,
-    "enable_grad": torch.enable_grad,
-    "inference_mode": torch.inference_mode,
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "default dtype float64": lambda: switched(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
-    "default dtype bfloat16": lambda: switched(torch.get_default_dtype, torch.set_default_dtype, torch.bfloat16),
-    "default device meta": lambda: torch.device("meta"),  # where whatever strays there is missed
-    **{name: partial(precision, **switches) for name, switches in SWITCHED.items()},
-    "deterministic": lambda: switched(
-        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True
-    ),
-    "anomaly mode": lambda: switched(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, True),
-    "warnings ignored": lambda: warnings.catch_warnings(action="ignore"),
-    "NumPy raises": lambda: np.errstate(all="raise"),
-    "pandas output": lambda: sklearn.config_context(transform_output="pandas", assume_finite=True),
-}
 
 
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
@@ -397,182 +283,3 @@ def test_products_go_on_following_the_switch_of_all_backends(model, table):
         model.fit(X, y)
         torch.backends.fp32_precision = "ieee"
         assert [switch.fp32_precision for switch in PRODUCTS] == ["ieee", "ieee"]
-
-
-# Inputs: only read, in whatever layout they come
-
-
-def test_inputs_are_not_modified(model, table):
-    originals = [*table, np.ones((2, 4)), np.ones(2)]
-    X, y, weight, coef, intercept = arrays = [array.copy() for array in originals]
-    model.fit(X, y, sample_weight=weight, coef_init=coef, intercept_init=intercept).predict(X)
-    for array, original in zip(arrays, originals, strict=True):
-        assert_array_equal(array, original)
-        assert array.flags.writeable
-
-
-def test_tensors_are_not_modified(model, table):
-    tensors = [torch.tensor(part, requires_grad=True) for part in table]
-    versions = [tensor._version for tensor in tensors]
-    model.fit(tensors[0], tensors[1], sample_weight=tensors[2])
-    predicted = model.predict(tensors[0])
-    assert not predicted.requires_grad
-    assert [tensor._version for tensor in tensors] == versions
-    for tensor, original in zip(tensors, table, strict=True):
-        assert_array_equal(tensor.detach().numpy(), original)
-        assert tensor.requires_grad
-        assert tensor.grad is None
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
-LAYOUTS = {
-    "read-only": read_only,
-    "Fortran order": np.asfortranarray,
-    "every other row": lambda array: np.repeat(array, 2, axis=0)[::2],
-    "every other column": lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
-    "negative strides": lambda array: array[::-1].copy()[::-1],
-    "negative strides of columns": lambda array: array[..., ::-1].copy()[..., ::-1],
-    "big-endian": lambda array: array.astype(array.dtype.newbyteorder(">")),
-    "unaligned": lambda array: np.frombuffer(b"x" + array.tobytes(), array.dtype, offset=1).reshape(array.shape),
-    "list": np.ndarray.tolist,
-    "extended precision": lambda array: array.astype(np.longdouble),
-    "objects": lambda array: array.astype(object),
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["X", "y", "sample_weight"])
-def test_layout_does_not_matter(mode, table, layout, name):
-    data = dict(zip(("X", "y", "sample_weight"), table, strict=True))
-    expected = TorchLinearRegressor(**mode).fit(**data).coef_
-    data[name] = LAYOUTS[layout](data[name])
-    model = TorchLinearRegressor(**mode).fit(**data)
-    assert_allclose(model.coef_, expected, rtol=1e-10)
-    assert_allclose(model.predict(data["X"]), model.predict(table[0]), rtol=1e-10)
-
-
-@pytest.mark.parametrize("mmap_mode", ["r", "r+", "c"])
-def test_memory_mapped_files(mode, table, tmp_path, mmap_mode):
-    maps = []
-    for number, array in enumerate(table):
-        path = tmp_path / f"{number}.npy"
-        np.save(path, array)
-        maps.append(np.load(path, mmap_mode=mmap_mode))
-    X, y, weight = maps
-    model = TorchLinearRegressor(**mode)
-    expected = model.fit(table[0], table[1], sample_weight=table[2]).coef_
-    assert_array_equal(model.fit(X, y, sample_weight=weight).coef_, expected)
-    assert_array_equal(np.load(tmp_path / "0.npy"), table[0])
-
-
-@pytest.mark.parametrize("kind", ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2"])
-@pytest.mark.parametrize("name", ["X", "y", "sample_weight"])
-def test_small_types_become_float64(mode, table, kind, name):
-    data = dict(zip(("X", "y", "sample_weight"), table, strict=True))
-    data[name] = np.abs(data[name]).astype(kind)
-    coef = TorchLinearRegressor(**mode).fit(**data).coef_
-    assert coef.dtype == np.float64
-    data[name] = data[name].astype(float)
-    assert_array_equal(TorchLinearRegressor(**mode).fit(**data).coef_, coef)
-
-
-# The same seed, the same bits
-
-
-def test_same_seed_same_bits(model, table):
-    X, y, weight = table
-    first = vars(model.fit(X, y, sample_weight=weight)).copy()
-    random.seed(1)
-    torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002
-    second = vars(model.fit(X, y, sample_weight=weight))
-    assert pickle.dumps(first) == pickle.dumps(second)
-
-
-def test_eight_threads_give_what_one_gives(model, table):
-    X, y, weight = table
-
-    def fit(_):
-        return sklearn.clone(model).fit(X, y, sample_weight=weight).coef_
-
-    expected = fit(0)
-    with ThreadPoolExecutor(8) as pool:
-        for coef in pool.map(fit, range(32)):
-            assert_array_equal(coef, expected)
-
-
-@pytest.mark.parametrize("parameters", MODES.values(), ids=MODES)
-def test_eight_threads_on_a_large_table(backend, large_table, parameters):
-    X, y = large_table
-
-    def fit(_):
-        model = TorchLinearRegressor(backend=backend, random_state=0, batch_size="full", **parameters)
-        return model.fit(X, y).coef_
-
-    expected = fit(0)
-    before = process_state()
-    with ThreadPoolExecutor(8) as pool:
-        for coef in pool.map(fit, range(8)):
-            assert_array_equal(coef, expected)
-    assert process_state() == before
-
-
-def test_worker_processes(table):
-    X, y, weight = table
-    models = [TorchLinearRegressor(random_state=0, **parameters) for parameters in MODES.values()]
-    fitted = Parallel(n_jobs=2)(delayed(model.fit)(X, y, sample_weight=weight) for model in models)
-    for model, other in zip(models, fitted, strict=True):
-        assert_allclose(other.coef_, model.fit(X, y, sample_weight=weight).coef_, rtol=1e-12)
-
-
-# Fitted state
-
-PLAIN = (int, float, bool, str, type(None), np.generic)
-
-
-def assert_plain(value):
-    """NumPy and plain Python all the way down, and no view of the memory of anything else."""
-    if isinstance(value, dict):
-        assert_plain(list(value))
-        assert_plain(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            assert_plain(part)
-    elif isinstance(value, np.ndarray):
-        assert value.base is None or isinstance(value.base, np.ndarray)
-        assert value.dtype != object or all(type(part) is str for part in value)
-        if value.base is not None:
-            assert_plain(value.base)
-    else:
-        assert isinstance(value, PLAIN), type(value)
-
-
-@pytest.mark.parametrize("one_target", [True, False])
-def test_fitted_state_is_numpy_and_plain_python(model, table, dtype, one_target):
-    for convert in (np.asarray, torch.tensor):
-        X, y, weight = (convert(part.astype(dtype)) for part in table)
-        y = y[:, 0] if one_target else y
-        model.fit(X, y, sample_weight=weight)
-        model.predict(X)
-        assert_plain(vars(model))
-
-
-def test_pickle_is_small(backend, large_table):
-    X, y = large_table
-    for parameters in MODES.values():
-        model = TorchLinearRegressor(backend=backend, random_state=0, **parameters).fit(X, y)
-        assert len(pickle.dumps(model)) < 5_000
-
-
-def test_refit_leaves_earlier_coefficients_alone(model, table):
-    X, y, _ = table
-    coef, intercept = model.fit(X, y).coef_, model.intercept_
-    expected = coef.copy(), intercept.copy()
-    model.set_params(warm_start=True).fit(X[::-1], 2 * y)
-    assert_array_equal(coef, expected[0])
-    assert_array_equal(intercept, expected[1])

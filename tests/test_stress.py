@@ -17,7 +17,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
-from test_process_state import process_state, switched
+from surroundings import process_state, switched
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
 from torchlinreg.engine.losses import LOSSES
