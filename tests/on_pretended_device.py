@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import AT_AN_END
 from numpy.testing import assert_allclose
 from pandas.testing import assert_frame_equal
 from pretended_device import NAME, counted, limits
@@ -13,8 +14,7 @@ from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap,
 from torchlinreg.engine import conditioning, devices
 from torchlinreg.losses import Huber, Quantile
 
-# Short lists of alphas are enough here, so that the best one is often at an end
-pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
+pytestmark = AT_AN_END
 
 TEXTBOOK = {"learning_rate": 0.02, "max_iter": 3}
 FITS = {

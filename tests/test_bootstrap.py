@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from conftest import AT_AN_END
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -21,9 +22,6 @@ from torchlinreg.engine.batches import Rows
 from torchlinreg.engine.losses import LOSSES, Huber
 from torchlinreg.engine.penalties import PENALTIES
 from torchlinreg.settings import make_settings
-
-# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
-pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 TEXTBOOK = {"learning_rate": 1e-3, "max_iter": 3, "batch_size": "full"}
 QUADRATIC = ("squared_error", "mse")
@@ -295,6 +293,7 @@ def test_pipelines(table):
     assert colours.index.tolist() == ["colour_a", "colour_b", "colour_c", "intercept"]
 
 
+@AT_AN_END
 def test_chosen_settings(table):
     X, y, _ = table
     search = TorchLinearRegressorCV(alphas=[1e-3, 1.0], penalty="elasticnet", l1_ratio=[0.1, 0.9], max_iter=2000)

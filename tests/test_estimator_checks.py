@@ -1,6 +1,7 @@
 """scikit-learn's own checks, for every backend, loss and penalty, modes and grids, with nothing expected to fail."""
 
 import pytest
+from conftest import AT_AN_END
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
@@ -35,7 +36,7 @@ GRIDS = [
 # Some of the checks set an alpha of 0.01 whatever the penalty, and a few alphas are not many to choose from: both are
 # what the estimators warn of
 @pytest.mark.filterwarnings("ignore:alpha=0.01 has no effect with penalty=None:UserWarning")
-@pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
+@AT_AN_END
 @parametrize_with_checks(
     [TorchLinearRegressor(**parameters) for parameters in (*UNTUNED, *TEXTBOOK)]
     + [TorchLinearRegressorCV(**parameters) for parameters in GRIDS]

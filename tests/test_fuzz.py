@@ -203,6 +203,7 @@ def check(parameters, data):
     model = TorchLinearRegressor(**parameters)
     with warnings.catch_warnings(action="error"):
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # Parameters drawn at random often leave each other without effect, which is what the estimator has to say
         warnings.filterwarnings("ignore", ".* has no effect with ", UserWarning)
         try:
             model.fit(**data)

@@ -84,6 +84,7 @@ def choices(draw):
 
 
 def allow():
+    """Ignore what the estimator rightly says of parameters that are drawn at random; any other warning is an error."""
     for category in (ConvergenceWarning, FitFailedWarning):
         warnings.simplefilter("ignore", category)
     said = "has no effect with |groups parameter is ignored|is the (smallest|largest) of|scoring=.* gave NaN|forgets"

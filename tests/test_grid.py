@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from conftest import AT_AN_END
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.metrics import get_scorer, make_scorer, max_error
@@ -21,9 +22,6 @@ from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.engine import grid as engine
 from torchlinreg.engine.losses import LOSSES
 from torchlinreg.engine.penalties import PENALTIES
-
-# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
-pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 N_ROWS = 60
 ALPHAS = [0.3, 0.01, 0.1]
@@ -91,6 +89,7 @@ def test_it_is_the_search_over_single_models(table, penalty, backend):
     compare({"penalty": penalty, "backend": backend}, {"alpha": ALPHAS}, X, y, weight=weight)
 
 
+@AT_AN_END
 @pytest.mark.parametrize("penalty", KINDS)
 def test_single_precision_differs_by_what_its_predictions_are_rounded(table, penalty):
     X, y = (part.astype(np.float32) for part in table[:2])
@@ -99,6 +98,7 @@ def test_single_precision_differs_by_what_its_predictions_are_rounded(table, pen
     assert mine.predict(X).dtype == np.float32
 
 
+@AT_AN_END
 def test_shares_of_the_absolute_values_are_an_axis(table):
     X, y, _ = table
     mine = compare({"penalty": "elasticnet"}, {"alpha": ALPHAS, "l1_ratio": [0.9, 0.0, 1]}, X, y[:, 0])
@@ -106,6 +106,7 @@ def test_shares_of_the_absolute_values_are_an_axis(table):
     assert mine.l1_ratio_ == mine.best_params_["l1_ratio"]
 
 
+@AT_AN_END
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 def test_sparse_rows_are_as_dense_ones(rng, penalty, fit_intercept):
@@ -117,12 +118,14 @@ def test_sparse_rows_are_as_dense_ones(rng, penalty, fit_intercept):
     assert_allclose(mine.mse_path_, dense.mse_path_, rtol=1e-8)
 
 
+@AT_AN_END
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_every_loss_will_do(table, loss):
     X, y, weight = table
     compare({"penalty": "elasticnet", "loss": loss}, {"alpha": ALPHAS[:2]}, X, y[:, 0], weight=weight, cv=2)
 
 
+@AT_AN_END
 def test_models_that_are_done_stay_where_they_were_best():
     """Those that reach the tolerance at an earlier smooth loss than others are not taken further, nor anywhere else."""
     rng, scale = np.random.default_rng(1), np.array([1, 10, 0.1, 3, 2])
@@ -133,6 +136,7 @@ def test_models_that_are_done_stay_where_they_were_best():
     assert mine.cv_results_["mean_test_score"].min() > -1
 
 
+@AT_AN_END
 @pytest.mark.parametrize("mode", [{}, {**TEXTBOOK, "learning_rate": 0.05}], ids=["untuned", "textbook"])
 @pytest.mark.parametrize("loss", [torch.nn.SmoothL1Loss(), torch.nn.MSELoss()], ids=str)
 def test_losses_of_torch(scaled, loss, mode):
@@ -170,6 +174,7 @@ TRAININGS = {
 }
 
 
+@AT_AN_END
 @pytest.mark.parametrize("training", TRAININGS)
 def test_rates_and_momenta_are_axes_in_textbook_mode(scaled, training):
     X, y, weight = scaled
@@ -224,6 +229,7 @@ SPLITTERS = {
 }
 
 
+@AT_AN_END
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 @pytest.mark.parametrize("splitter", SPLITTERS)
 def test_folds_may_be_cut_in_any_way(table, rng, splitter, penalty):
@@ -232,11 +238,13 @@ def test_folds_may_be_cut_in_any_way(table, rng, splitter, penalty):
     compare({"penalty": penalty}, {"alpha": ALPHAS}, X, y, cv=cv, weight=weight if splitter == "twice" else None)
 
 
+@AT_AN_END
 def test_groups_stay_together(table, rng):
     X, y, _ = table
     compare({"penalty": "l2"}, {"alpha": ALPHAS}, X, y, cv=GroupKFold(3), groups=rng.integers(0, 8, N_ROWS))
 
 
+@AT_AN_END
 def test_rows_may_be_left_out_one_by_one(table):
     X, y, _ = table
     given = {"cv": LeaveOneOut(), "scoring": "neg_mean_squared_error"}
@@ -244,12 +252,14 @@ def test_rows_may_be_left_out_one_by_one(table):
     assert mine.mse_path_.shape == (2, 30)
 
 
+@AT_AN_END
 @pytest.mark.parametrize("scoring", ["r2", "neg_mean_squared_error", "neg_median_absolute_error"])
 def test_named_scores_count_weights(table, scoring):
     X, y, weight = table
     compare({"penalty": "l2"}, {"alpha": ALPHAS}, X, y, scoring=scoring, weight=weight)
 
 
+@AT_AN_END
 @pytest.mark.parametrize(
     "scoring",
     [make_scorer(max_error, greater_is_better=False), lambda model, X, y: -np.abs(model.predict(X) - y).sum()],
@@ -294,6 +304,7 @@ def test_hard_tables_with_and_without_a_penalty(rng, make, penalty):
     compare({"penalty": penalty}, {"alpha": [1.0, 0.0, 1e-2]}, *make(rng), rtol=1e-5 if make is far_from_zero else 1e-6)
 
 
+@AT_AN_END
 @pytest.mark.parametrize("make", [wide, collinear])
 def test_hard_tables_and_another_loss(rng, make):
     compare({"penalty": "l2", "loss": "huber"}, {"alpha": [1.0, 1e-2]}, *make(rng))
@@ -309,6 +320,7 @@ def test_a_column_that_never_changes_in_a_fold_gets_no_weight_there(value):
     compare({"penalty": "l2", "fit_intercept": False}, {"alpha": [1.0, 0.0, 1e-2]}, X, y)
 
 
+@AT_AN_END
 def test_wide_tables_are_not_summarised(rng, monkeypatch):
     X, y = wide(rng)
     monkeypatch.setattr(engine, "ALWAYS_SUMMARISED", 10)

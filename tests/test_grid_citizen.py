@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from conftest import AT_AN_END
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
@@ -19,9 +20,6 @@ from sklearn.preprocessing import StandardScaler
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.callbacks import Checkpoint
 from torchlinreg.engine import grid as engine
-
-# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
-pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 SMALL = {"alphas": 4, "cv": 3}
 TEXTBOOK = {"learning_rates": [0.01, 0.05], "max_iter": 4, "alphas": [0.1], "cv": 3, "random_state": 0}
@@ -46,6 +44,7 @@ def test_a_pickle_predicts_the_same_and_holds_no_tensors(table, parameters):
     assert not any(isinstance(value, torch.Tensor) for value in vars(again).values())
 
 
+@AT_AN_END
 def test_fitting_again_forgets(table):
     X, y, _ = table
     model = TorchLinearRegressorCV(**SMALL, penalty="elasticnet", l1_ratio=[0.1, 0.9]).fit(X, y)
@@ -75,6 +74,7 @@ def test_attributes_have_the_shapes_that_are_written(table):
     assert_allclose(frame["mean_test_score"].max(), model.best_score_)
 
 
+@AT_AN_END
 def test_in_a_pipeline_and_in_a_search(table):
     X, y, _ = table
     pipeline = make_pipeline(StandardScaler(), TorchLinearRegressorCV(**SMALL))
@@ -112,6 +112,7 @@ def test_tensors(table, device, scoring):
     assert isinstance(model.coef_, np.ndarray)
 
 
+@AT_AN_END
 def test_the_model_chosen_can_be_taken_elsewhere(table):
     X, y, _ = table
     model = TorchLinearRegressorCV(**SMALL, penalty="l1").fit(X, y)

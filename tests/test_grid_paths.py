@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import sklearn
+from conftest import AT_AN_END
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import ElasticNetCV, LassoCV, RidgeCV
 from sklearn.metrics import get_scorer
@@ -14,10 +15,8 @@ from torchlinreg.engine.losses import LOSSES, Huber
 from torchlinreg.engine.penalties import PENALTIES
 from torchlinreg.engine.refinement import FullPass
 
-# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
-pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
-
+@AT_AN_END
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("l1_ratio", [1.0, [0.5, 0.9]], ids=["lasso", "elastic net"])
 def test_it_is_the_path_of_the_specialists(table, l1_ratio, weighted):
@@ -58,6 +57,7 @@ def test_it_is_the_ridge_of_the_specialist(table, weighted):
     assert_allclose(mine.coef_, again.coef_, rtol=1e-4)
 
 
+@AT_AN_END
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_the_path_begins_where_weights_begin(table, loss):
     X, y, weight = table
@@ -69,6 +69,7 @@ def test_the_path_begins_where_weights_begin(table, loss):
     assert_allclose(model.alphas_[-1] / model.alphas_[0], 0.5)
 
 
+@AT_AN_END
 def test_the_path_of_a_round_penalty_begins_near_the_best_constant(table):
     X, y, _ = table
     model = TorchLinearRegressorCV(alphas=5, cv=2, eps=1e-2).fit(X, y[:, 0])

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import AT_AN_END
 from convex import Loss, Problem
 from numpy.testing import assert_allclose
 from scipy import sparse
@@ -163,7 +164,7 @@ def test_warm_start_stays(outliers):
     assert_allclose(model.scale_, scale, rtol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:alpha_=.* is the smallest of 3:UserWarning")
+@AT_AN_END
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 def test_cross_validation(outliers, penalty):
     X, y, _ = outliers

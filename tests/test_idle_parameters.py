@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import AT_AN_END
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -104,7 +105,7 @@ def test_search_over_alpha_with_a_penalty(data):
 CHOICE = {"alphas": np.geomspace(10.0, 1e-5, 9), "cv": 3}
 
 
-@pytest.mark.filterwarnings("ignore:alpha_=:UserWarning")
+@AT_AN_END
 def test_the_estimator_that_chooses(data):
     with pytest.warns(UserWarning, match=f"momentum=0.5 {RATE}"):
         TorchLinearRegressorCV(momentum=0.5, **CHOICE).fit(*data)

@@ -7,6 +7,7 @@ from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine import conditioning, newton
 from torchlinreg.losses import Huber
 
+# Every fit here is stopped before it has converged
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 LOSSES = [

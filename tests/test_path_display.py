@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import AT_AN_END
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import TransformedTargetRegressor
@@ -17,9 +18,6 @@ from test_coefficient_displays import ALPHAS, assert_all_inside, legend
 
 from torchlinreg import TorchLinearRegressorCV
 from torchlinreg.displays import RegularizationPathDisplay
-
-# Short lists of alphas are enough here, so that the best one is often at an end: test_paths.py hears of that
-pytestmark = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
 
 
 class RidgePath(RegressorMixin, BaseEstimator):
@@ -82,6 +80,7 @@ def test_path_of_scikit_learn(pyplot, frame):
     assert legend(display.ax_) == ["x0", "x1", "x2"]
 
 
+@AT_AN_END
 @pytest.mark.parametrize(
     ("penalty", "l1_ratio", "label"),
     [

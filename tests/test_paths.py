@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import AT_AN_END
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import ElasticNetCV, LassoCV, RidgeCV
 from sklearn.model_selection import cross_val_score
@@ -13,7 +14,6 @@ from sklearn.preprocessing import StandardScaler
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.losses import Huber
 
-AT_END = "ignore:alpha_=.* is the (smallest|largest) of:UserWarning"
 SCALES = np.array([1e-6, 1e-3, 1.0, 1e3, 1e6])
 CV = {"alphas": 20, "cv": 3}
 
@@ -54,7 +54,7 @@ def rank(X, *, centred=True):
     return np.linalg.matrix_rank(X / np.where(size > 0, size, 1.0), tol=1e-10)
 
 
-@pytest.mark.filterwarnings(AT_END)
+@AT_AN_END
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("loss", ["squared_error", "mse"])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -73,7 +73,7 @@ def test_ends_of_l2(rng, name, weighted, loss, fit_intercept):
     assert model.converged_
 
 
-@pytest.mark.filterwarnings(AT_END)
+@AT_AN_END
 @pytest.mark.parametrize("loss", ["huber", Huber(delta=1.0), "quantile", "absolute_error"])
 def test_ends_of_l2_with_other_losses(rng, loss):
     X = rng.normal(size=(80, 5)) * [0.01, 0.1, 1.0, 10.0, 100.0]
@@ -85,7 +85,7 @@ def test_ends_of_l2_with_other_losses(rng, loss):
     assert (last - X @ free.coef_).std() < 0.05 * y.std()
 
 
-@pytest.mark.filterwarnings(AT_END)
+@AT_AN_END
 @pytest.mark.parametrize("loss", ["squared_error", "huber", "quantile"])
 @pytest.mark.parametrize(("penalty", "l1_ratio"), [("l1", 1.0), ("elasticnet", 0.5)])
 @pytest.mark.parametrize("name", ["scales", "dependent", "full set of categories"])
@@ -117,7 +117,7 @@ def made_tables(rng):
     }
 
 
-@pytest.mark.filterwarnings(AT_END)
+@AT_AN_END
 @pytest.mark.parametrize("name", ["one of twenty", "all of eight", "categories", "diabetes"])
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 def test_raw_columns_score_as_well_as_standardised_ones(rng, penalty, name):
@@ -128,7 +128,7 @@ def test_raw_columns_score_as_well_as_standardised_ones(rng, penalty, name):
     assert ours > theirs - 0.01
 
 
-@pytest.mark.filterwarnings(AT_END)
+@AT_AN_END
 @pytest.mark.parametrize("specialist", [LassoCV(), ElasticNetCV(l1_ratio=0.3)])
 @pytest.mark.parametrize("eps", [1e-3, 1e-2])
 def test_eps_is_that_of_the_specialists(specialist, eps):
