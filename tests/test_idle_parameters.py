@@ -87,6 +87,20 @@ def test_it_is_the_same_model(data):
     np.testing.assert_array_equal(idle.coef_, TorchLinearRegressor().fit(*data).coef_)
 
 
+class Unpenalised(TorchLinearRegressor):
+    """A subclass with parameters of its own, one of them without a default, that leaves nobody a choice of `alpha`."""
+
+    def __init__(self, device, momentum=0.5):
+        super().__init__(device=device, alpha=0.5, momentum=momentum)
+
+
+def test_what_a_subclass_sets_itself_is_nobodys_choice(data):
+    Unpenalised("cpu").fit(*data)
+    with pytest.warns(UserWarning, match=f"momentum=0.9 {RATE}") as caught:
+        Unpenalised("cpu", momentum=0.9).fit(*data)
+    assert len(caught) == 1
+
+
 def test_search_over_alpha_without_a_penalty(data):
     search = GridSearchCV(TorchLinearRegressor(), {"alpha": [0.1, 1.0]}, cv=2)
     with pytest.warns(UserWarning, match=r"alpha=.* has no effect with penalty=None"):

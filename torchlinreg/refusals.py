@@ -1,6 +1,8 @@
 """What cannot be asked of the estimator at the same time, and what to ask instead."""
 
 import warnings
+from functools import cache
+from inspect import signature
 
 import numpy as np
 import torch
@@ -79,16 +81,22 @@ def warn_of_idle(estimator, *, stacklevel: int) -> None:
     -----
     UserWarning
     """
-    given, default = estimator.get_params(deep=False), type(estimator)().get_params(deep=False)
-    idle = {}
+    idle, default = {}, _defaults(type(estimator))
     if estimator.penalty is None:
         idle["alpha"] = idle["l1_ratio"] = 'penalty=None; use penalty="l2", "l1" or "elasticnet"'
     if estimator.learning_rate == "auto":
         idle["momentum"] = 'learning_rate="auto"; give a number for learning_rate'
     for name, reason in idle.items():
-        values = to_array(name, given[name], "give numbers")
-        if ((values != default[name]) & (values != 0)).any():
-            warnings.warn(f"{name}={given[name]!r} has no effect with {reason}.", UserWarning, stacklevel=stacklevel)
+        given = getattr(estimator, name)
+        values = to_array(name, given, "give numbers")
+        if name in default and ((values != default[name]) & (values != 0)).any():
+            warnings.warn(f"{name}={given!r} has no effect with {reason}.", UserWarning, stacklevel=stacklevel)
+
+
+@cache
+def _defaults(kind: type) -> dict[str, object]:
+    """Return what the parameters of an estimator are as long as nobody sets them; a subclass may have fewer."""
+    return {name: parameter.default for name, parameter in signature(kind).parameters.items()}
 
 
 def check_backend(estimator, loss: Loss) -> None:
