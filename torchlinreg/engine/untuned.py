@@ -312,7 +312,8 @@ class _Untuned:
                 break
             self.loss = self.scale.loss
         self.n_steps += n_passes
-        unit = self._best_constant(table)
+        if self.scale is not None:
+            unit = self._best_constant(table)
         refined = self._certified(table, Refined(theta, torch.zeros_like(unit), n_passes), unit, width)
         return refined if self.scale is None else replace(refined, excesses=refined.excesses + self.scale.unsettled)
 
