@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from torchlinreg import TorchLinearRegressor
@@ -118,23 +119,42 @@ def test_interrupts_outside_of_training_go_on(table, monkeypatch):
         TorchLinearRegressor(learning_rate=RATE).fit(*table)
 
 
+class Presses:
+    """Callback that has Ctrl-C pressed at the end of an epoch, counted from zero."""
+
+    def __init__(self, epoch=0):
+        self.epoch = epoch
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch" and context.task_id == self.epoch:
+            raise KeyboardInterrupt
+
+
 def test_from_a_callback(table):
-    class Presses:
-        def setup(self, estimator, context): ...
-
-        def teardown(self, estimator, context): ...
-
-        def on_fit_task_begin(self, estimator, context): ...
-
-        def on_fit_task_end(self, estimator, context):
-            if context.task_name == "epoch" and context.task_id == 0:
-                raise KeyboardInterrupt
-
     for learning_rate in (RATE, "auto"):
         model = TorchLinearRegressor(learning_rate=learning_rate, shuffle=False).set_callbacks(Presses())
         with pytest.warns(ConvergenceWarning, match="interrupted after epoch 1"):
             model.fit(*table)
         assert np.isfinite(model.coef_).all()
+
+
+def test_losses_at_two_scales_of_the_residuals_do_not_compare(rng):
+    X, spread = rng.normal(size=(200, 2)), np.where(np.arange(200) < 90, 1.0, 1e-3)
+    # Half of the targets hardly differ: the scale begins too small, and the loss rises with it
+    y = spread * (X @ [3.0, -1.0] + rng.normal(size=200))
+    whole = TorchLinearRegressor(loss="huber").fit(X, y)
+    assert whole.loss_curve_[-1] > 10 * min(whole.loss_curve_)
+    model = clone(whole).set_callbacks(Presses(whole.n_iter_ - 3))
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(X, y)
+    assert_allclose(model.coef_, whole.coef_, rtol=1e-3)
+    assert_allclose(model.scale_, whole.scale_, rtol=1e-3)
 
 
 def test_partial_fit_is_interrupted_likewise(table, backend, press):

@@ -85,6 +85,9 @@ class _Untuned:
         """Of the residuals, where the loss goes by one that is found with the weights."""
         self.best: Callable[[], torch.Tensor] | None = None
         """Returns theta of the best pass so far, in the units of the data."""
+        self.lowest = float("inf")
+        """Its loss."""
+        self.best_scale: torch.Tensor | None = None
         self.plan = {"backend": (settings.backend, "as asked, or the fastest that can do what is asked")}
 
     def fit(self) -> Fit:
@@ -103,6 +106,7 @@ class _Untuned:
                 plan=self.plan,
                 cut_short=True,
                 interrupted=isinstance(reason, KeyboardInterrupt),
+                scale=self.best_scale,
             )
 
     def _fit(self) -> Fit:
@@ -134,7 +138,7 @@ class _Untuned:
             optimality_gap=gap.max().item(),
             needs_double=needs_double(self.rows, theta, table.y_scale),
             plan=self.plan,
-            scale=None if self.scale is None else self.scale.scale * table.y_scale,
+            scale=self._scale_of_residuals(table),
         )
 
     def _begin(self, table: Conditioning) -> torch.Tensor:
@@ -163,7 +167,7 @@ class _Untuned:
         self.loss = settings.loss.rescaled(table.y_shift.to(table.rows.y), table.y_scale.to(table.rows.y))
         if settings.loss.finds_scale:
             self.scale = ScaleSearch(settings.loss, table.rows)
-            self.loss = self.scale.loss
+            self._go_to_scale()
         if settings.penalty is None:
             return table
         self.penalty = table.penalty_in_units(settings.penalty)
@@ -181,6 +185,13 @@ class _Untuned:
             transform = transform.for_ridge(self.penalty.bend / self.loss.curvature)
         return replace(table, transform=transform)
 
+    def _go_to_scale(self) -> None:
+        """Take the loss at the present scale. Its values do not compare with those at another."""
+        self.loss, self.lowest = self.scale.loss, float("inf")
+
+    def _scale_of_residuals(self, table: Conditioning) -> torch.Tensor | None:
+        return None if self.scale is None else self.scale.scale * table.y_scale
+
     def _full_pass(self, table: Conditioning, loss: Loss) -> FullPass:
         self.passing = FullPass(self._model, loss, table.rows, table.load, self.penalty, reported=self.loss)
         return self.passing
@@ -196,9 +207,11 @@ class _Untuned:
         """Take note of an epoch that led to theta, or of a pass, and tell whoever wants to know."""
         self.curve.append((column_losses * table.y_scale.square()).sum().item())
         refuse_infinite(self.settings.loss, self.curve[-1])
-        if self.curve[-1] <= min(self.curve):
+        if self.curve[-1] <= self.lowest:
+            self.lowest = self.curve[-1]
             theta = self.passing.best if theta is None else theta
             self.best = partial(table.unwind, theta.double(), fit_intercept=self.settings.fit_intercept)
+            self.best_scale = self._scale_of_residuals(table)
         if self.settings.after_epoch(len(self.curve), self.curve[-1], self.best):
             raise _StoppedError
 
@@ -290,7 +303,7 @@ class _Untuned:
         """Go on from theta by steps that follow the bends of the loss and the kinks of the penalty."""
         if self.scale is not None and self.start is not None:
             self.scale.begin_at(self._full_pass(table, self.loss), theta)
-            self.loss = self.scale.loss
+            self._go_to_scale()
         unit, n_passes = self._best_constant(table), 0
         width = torch.zeros_like(unit)
         while len(self.curve) < self.limit:
@@ -310,7 +323,7 @@ class _Untuned:
             full_pass = self._full_pass(table, self.loss)
             if self.scale is None or self.scale.update(full_pass, theta, self.tol):
                 break
-            self.loss = self.scale.loss
+            self._go_to_scale()
         self.n_steps += n_passes
         if self.scale is not None:
             unit = self._best_constant(table)
