@@ -194,8 +194,9 @@ def tables(draw):
     return drawn
 
 
-def is_finite(values) -> bool:
-    return bool(torch.as_tensor(values).isfinite().all())
+def assert_finite(model, X):
+    for values in (model.coef_, model.intercept_, model.predict(X)):
+        assert torch.as_tensor(values).isfinite().all()
 
 
 def check(parameters, data):
@@ -213,9 +214,7 @@ def check(parameters, data):
             event(f"refused: {type(refusal).__name__}")
             return
         event("fitted")
-        assert is_finite(model.coef_)
-        assert is_finite(model.intercept_)
-        assert is_finite(model.predict(data["X"]))
+        assert_finite(model, data["X"])
 
 
 @quickly

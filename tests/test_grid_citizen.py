@@ -36,6 +36,15 @@ def test_a_copy_is_unfitted_and_fits_the_same(table):
 
 
 @pytest.mark.parametrize("parameters", [SMALL, TEXTBOOK, {**SMALL, "loss": "huber"}], ids=str)
+def test_the_plan_names_the_setting_chosen(table, parameters):
+    X, y, _ = table
+    model = TorchLinearRegressorCV(**parameters).fit(X / X.std(0), y)
+    assert model.plan_["alpha"] == model.alpha_
+    assert model.plan_.keys() == model.plan_.reasons.keys() >= {"alpha", "backend", "conditioning", "dtype"}
+    assert all(name in repr(model.plan_) for name in model.plan_)
+
+
+@pytest.mark.parametrize("parameters", [SMALL, TEXTBOOK, {**SMALL, "loss": "huber"}], ids=str)
 def test_a_pickle_predicts_the_same_and_holds_no_tensors(table, parameters):
     X, y, _ = table
     model = TorchLinearRegressorCV(**parameters).fit(X / X.std(0), y)

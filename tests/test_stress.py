@@ -156,6 +156,7 @@ def test_interrupts_at_any_moment(table, name):
 def test_interrupts_while_a_fit_begins(table, name):
     model = TorchLinearRegressor(random_state=0, **JOBS[name])
     with switched(torch.get_num_threads, torch.set_num_threads, 3):
+        press(model, *table)  # what is imported once a process is not broken off
         before = process_state()
         for at in range(1, 150):
             with warnings.catch_warnings(action="ignore", category=ConvergenceWarning), suppress(KeyboardInterrupt):

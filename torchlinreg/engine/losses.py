@@ -172,7 +172,8 @@ class Huber(Residual):
     delta : float, default=None
         Residual, in units of the target, beyond which it counts linearly.
     epsilon : float, default=1.35
-        The same in scales of the residuals, of no effect with a number for `delta`.
+        The same in scales of the residuals, at least 1.0, where it becomes the absolute error. Of no effect with a
+        number for `delta`.
     """
 
     delta: float | None = None
