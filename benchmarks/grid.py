@@ -38,7 +38,7 @@ from benchmarks.reference import Size
 from benchmarks.timing import Timings, alternate, markdown_table
 from benchmarks.untuned import format_ratio, format_seconds, quietly, yes
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
-from torchlinreg.inference import bootstrap
+from torchlinreg.analysis.bootstrap import bootstrap
 
 TABLE, RESAMPLED = Size(100_000, 50, "correlated"), Size(10_000, 20)
 N_ALPHAS, N_FOLDS, N_RESAMPLES = 64, 5, 1000

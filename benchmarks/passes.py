@@ -16,12 +16,12 @@ import torch
 from benchmarks.reference import Size
 from benchmarks.timing import Timings, alternate, markdown_table
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.batches import MiniBatches, Rows
-from torchlinreg.engine.descent import train_epoch
-from torchlinreg.engine.losses import SquaredError
-from torchlinreg.engine.models import AnalyticModel
-from torchlinreg.engine.optimizers import SGD, Rate
-from torchlinreg.engine.refinement import FullPass
+from torchlinreg.engine.data.batches import MiniBatches, Rows
+from torchlinreg.engine.objective.linear_model import AnalyticModel
+from torchlinreg.engine.objective.losses import SquaredError
+from torchlinreg.engine.solvers.full_batch.conjugate_gradient import FullPass
+from torchlinreg.engine.solvers.minibatch.loop import train_epoch
+from torchlinreg.engine.solvers.minibatch.optimizers import SGD, Rate
 
 TABLE = Size(1_000_000, 100)
 BATCH_SIZE, LEARNING_RATE = 4096, 0.01

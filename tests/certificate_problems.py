@@ -69,8 +69,8 @@ class Drawn:
                 self.X.astype(float),
                 target.astype(float),
                 LOSSES[recipe["loss"]](self.parameter, targets.shape[1]),
-                kink=paid * alpha * ratio,
-                bend=paid * alpha * (1 - ratio),
+                l1=paid * alpha * ratio,
+                l2=paid * alpha * (1 - ratio),
                 fit_intercept=recipe["fit_intercept"],
                 weight=self.weight,
             )
@@ -182,6 +182,6 @@ def _units(drawn: Drawn) -> np.ndarray:
     for problem in drawn.problems():
         size = np.abs(problem.y - problem.best_constant()).mean() or 1.0
         loss, unit = problem.loss.in_units(size)
-        slope = unit / size * (1.0 if np.isinf(loss.rise) else max(loss.rise, loss.fall))
+        slope = unit / size * (1.0 if np.isinf(loss.slope_above) else max(loss.slope_above, loss.slope_below))
         sizes.append(slope * spread if drawn.recipe["penalty"] in ("l1", "elasticnet") else slope / size * spread**2)
     return np.array(sizes)

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning
-from torchlinreg.engine.models import MODELS
+from torchlinreg.engine.objective.linear_model import MODELS
+from torchlinreg.engine.preconditioning import conditioning
 
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
 DEVICES = ["cpu"] if ACCELERATOR is None else ["cpu", ACCELERATOR.type]

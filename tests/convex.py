@@ -1,6 +1,6 @@
 """The objective itself: every loss with every penalty, of coefficients in the units of the data.
 
-Each of the losses is a tube in which nothing is lost, then a parabola, then straight lines. Residuals are summed up in
+Each of the losses is zero up to epsilon, then a parabola, then linear. Residuals are summed up in
 twice the precision of float64, so that neither offsets nor scales blur what they cost; `trusted` has the minimum.
 """
 
@@ -15,88 +15,97 @@ EPS = np.finfo(float).eps
 
 @dataclass(frozen=True)
 class Loss:
-    """Cost of a residual, prediction - target: a tube, a parabola as far as a slope allows, then straight on."""
+    """Loss of a residual, prediction - target: zero up to epsilon, then a parabola, then linear."""
 
-    tube: float = 0.0
-    curvature: float = math.inf
-    rise: float = math.inf
-    fall: float = math.inf
+    epsilon: float = 0.0
+    lipschitz: float = math.inf
+    slope_above: float = math.inf
+    slope_below: float = math.inf
 
     @property
     def jumps(self) -> bool:
-        """Whether there is no parabola between tube and straight line."""
-        return math.isinf(self.curvature)
+        """Whether there is no parabola between epsilon and straight line."""
+        return math.isinf(self.lipschitz)
 
     @property
     def is_quadratic(self) -> bool:
         """Whether there is nothing but a parabola."""
-        return self.tube == 0 and math.isinf(self.rise)
+        return self.epsilon == 0 and math.isinf(self.slope_above)
 
     def value(self, residual: np.ndarray) -> np.ndarray:
         """Return the cost."""
-        return sum(self._side(np.maximum(sign * residual - self.tube, 0), steepest) for sign, steepest in self._sides)
+        return sum(
+            self._side(np.maximum(sign * residual - self.epsilon, 0), steepest) for sign, steepest in self._sides
+        )
 
-    def slope(self, residual: np.ndarray) -> np.ndarray:
+    def gradient(self, residual: np.ndarray) -> np.ndarray:
         """Return a derivative; zero where a jump leaves the choice."""
-        outside = np.sign(residual) * np.maximum(np.abs(residual) - self.tube, 0)
+        outside = np.sign(residual) * np.maximum(np.abs(residual) - self.epsilon, 0)
         if self.jumps:
-            return np.where(outside > 0, self.rise, np.where(outside < 0, -self.fall, 0.0))
-        return np.clip(self.curvature * outside, -self.fall, self.rise)
+            return np.where(outside > 0, self.slope_above, np.where(outside < 0, -self.slope_below, 0.0))
+        return np.clip(self.lipschitz * outside, -self.slope_below, self.slope_above)
 
-    def bend(self, residual: np.ndarray) -> np.ndarray:
+    def hessian(self, residual: np.ndarray) -> np.ndarray:
         """Return the second derivative."""
         if self.jumps:
             return np.zeros_like(residual)
-        slope = self.slope(residual)
-        return np.where((np.abs(residual) >= self.tube) & (-self.fall < slope) & (slope < self.rise), self.curvature, 0)
+        slope = self.gradient(residual)
+        return np.where(
+            (np.abs(residual) >= self.epsilon) & (-self.slope_below < slope) & (slope < self.slope_above),
+            self.lipschitz,
+            0,
+        )
 
     def conjugate(self, slope: np.ndarray) -> np.ndarray:
         """Return the largest slope * residual - value, for slopes that the loss has."""
-        return self.tube * np.abs(slope) + (0.0 if self.jumps else slope**2 / (2 * self.curvature))
+        return self.epsilon * np.abs(slope) + (0.0 if self.jumps else slope**2 / (2 * self.lipschitz))
 
     def in_units(self, size: float) -> tuple["Loss", float]:
-        """Return the loss of residuals over `size` and its unit, so that both curvature and slopes are moderate."""
-        slopes = [slope * size for slope in (self.rise, self.fall) if math.isfinite(slope)]
-        bends = [] if self.jumps else [self.curvature * size**2]
+        """Return the loss of residuals over `size` and its unit, so that both lipschitz and slopes are moderate."""
+        slopes = [slope * size for slope in (self.slope_above, self.slope_below) if math.isfinite(slope)]
+        bends = [] if self.jumps else [self.lipschitz * size**2]
         unit = min([*bends, max(slopes)]) if slopes else bends[0]
         scaled = Loss(
-            self.tube / size, self.curvature * size**2 / unit, self.rise * size / unit, self.fall * size / unit
+            self.epsilon / size,
+            self.lipschitz * size**2 / unit,
+            self.slope_above * size / unit,
+            self.slope_below * size / unit,
         )
         return scaled, unit
 
     @property
     def _sides(self) -> tuple:
-        return (1, self.rise), (-1, self.fall)
+        return (1, self.slope_above), (-1, self.slope_below)
 
     def _side(self, distance: np.ndarray, steepest: float) -> np.ndarray:
         if self.jumps:
             return steepest * distance
-        bent = np.minimum(distance, steepest / self.curvature)
-        return self.curvature * bent * (distance - 0.5 * bent)
+        bent = np.minimum(distance, steepest / self.lipschitz)
+        return self.lipschitz * bent * (distance - 0.5 * bent)
 
 
 # name -> loss, of its parameter and the number of targets
 LOSSES = {
-    "squared_error": lambda parameter, n_targets: Loss(curvature=1.0),
-    "mse": lambda parameter, n_targets: Loss(curvature=2.0 / n_targets),
-    "huber": lambda delta, n_targets: Loss(curvature=1.0, rise=delta, fall=delta),
-    "absolute_error": lambda parameter, n_targets: Loss(rise=1.0, fall=1.0),
-    "quantile": lambda quantile, n_targets: Loss(rise=1.0 - quantile, fall=quantile),
-    "epsilon_insensitive": lambda epsilon, n_targets: Loss(tube=epsilon, rise=1.0, fall=1.0),
-    "squared_epsilon_insensitive": lambda epsilon, n_targets: Loss(tube=epsilon, curvature=2.0),
+    "squared_error": lambda parameter, n_targets: Loss(lipschitz=1.0),
+    "mse": lambda parameter, n_targets: Loss(lipschitz=2.0 / n_targets),
+    "huber": lambda delta, n_targets: Loss(lipschitz=1.0, slope_above=delta, slope_below=delta),
+    "absolute_error": lambda parameter, n_targets: Loss(slope_above=1.0, slope_below=1.0),
+    "quantile": lambda quantile, n_targets: Loss(slope_above=1.0 - quantile, slope_below=quantile),
+    "epsilon_insensitive": lambda epsilon, n_targets: Loss(epsilon=epsilon, slope_above=1.0, slope_below=1.0),
+    "squared_epsilon_insensitive": lambda epsilon, n_targets: Loss(epsilon=epsilon, lipschitz=2.0),
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The mean of the weighted loss, and ``kink |w|₁ + bend |w|² / 2``: one target, everything in float64.
+    """The mean of the weighted loss, and ``l1 |w|₁ + l2 |w|² / 2``: one target, everything in float64.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
     loss : Loss
-    kink, bend : float
+    l1, l2 : float
         ``alpha * l1_ratio`` and ``alpha * (1 - l1_ratio)``.
     fit_intercept : bool
     weight : ndarray of shape (n_samples,) or None
@@ -106,8 +115,8 @@ class Problem:
     X: np.ndarray
     y: np.ndarray
     loss: Loss
-    kink: float = 0.0
-    bend: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
     fit_intercept: bool = True
     weight: np.ndarray | None = None
 
@@ -127,25 +136,25 @@ class Problem:
         """Return the objective, right to a few units in the last place."""
         coef = np.asarray(coef, dtype=float)
         cost = self.loss.value(self.residual(coef, intercept))
-        penalty = self.kink * math.fsum(np.abs(coef)) + self.bend / 2 * math.fsum(coef**2)
+        penalty = self.l1 * math.fsum(np.abs(coef)) + self.l2 / 2 * math.fsum(coef**2)
         return math.fsum(self.share * cost) + penalty
 
     def gradient(self, coef: np.ndarray, intercept: float) -> np.ndarray:
         """Return a subgradient in the weights and, last, the intercept."""
         coef = np.asarray(coef, dtype=float)
-        slope = self.share * self.loss.slope(self.residual(coef, intercept))
-        return np.append(self.X.T @ slope + self.kink * np.sign(coef) + self.bend * coef, slope.sum())
+        slope = self.share * self.loss.gradient(self.residual(coef, intercept))
+        return np.append(self.X.T @ slope + self.l1 * np.sign(coef) + self.l2 * coef, slope.sum())
 
     def best_constant(self) -> float:
         """Return the intercept that is best without weights: where the slope of the mean loss changes its sign."""
-        low, high = self.y.min() - self.loss.tube, self.y.max() + self.loss.tube
+        low, high = self.y.min() - self.loss.epsilon, self.y.max() + self.loss.epsilon
         if not self.fit_intercept:
             return 0.0
         for _ in range(200):
             middle = low + 0.5 * (high - low)
             if not low < middle < high:
                 break
-            if self.share @ self.loss.slope(middle - self.y) < 0:
+            if self.share @ self.loss.gradient(middle - self.y) < 0:
                 low = middle
             else:
                 high = middle

@@ -11,7 +11,8 @@ from scipy import sparse
 from sklearn.base import clone
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap, compare
-from torchlinreg.engine import conditioning, devices
+from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.runtime import devices
 from torchlinreg.losses import Huber, Quantile
 
 pytestmark = AT_AN_END

@@ -17,11 +17,11 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, Polynomial
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
 from torchlinreg.displays import CoefficientDisplay
-from torchlinreg.engine import resampling
-from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.losses import LOSSES, Huber
-from torchlinreg.engine.penalties import PENALTIES
-from torchlinreg.settings import make_settings
+from torchlinreg.engine.columns import resampling
+from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.objective.losses import LOSSES, Huber
+from torchlinreg.engine.objective.penalties import PENALTIES
+from torchlinreg.estimators.parameters.settings import make_settings
 
 TEXTBOOK = {"learning_rate": 1e-3, "max_iter": 3, "batch_size": "full"}
 QUADRATIC = ("squared_error", "mse")

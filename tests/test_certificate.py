@@ -39,7 +39,7 @@ class Verdict:
 def rounding(problem: Problem, coef, intercept, dtype: str) -> float:
     """Return by how much the objective may rise where a minimum is stored in numbers of that precision.
 
-    If the stored numbers are those of a minimum up to the relative error u, then convexity bounds the rise by u times
+    If the stored numbers are those of a minimum up to the relative error u, then convexity bounds that by u times
     the sum of |slope| |number|. Weights rounded to that precision, and the sum over the rows, are wrong by u times the
     objective. For float32 u is a few roundings of what is stored; what is computed is computed in float64.
     """
@@ -68,7 +68,7 @@ def judge(drawn: Drawn) -> Verdict:
 
 def unit_of(problem: Problem, dtype: str) -> float:
     """Return the objective of the best constant or, if that is perfect, of what a rounding of the target costs."""
-    rounded = replace(problem.loss, tube=0.0).value(UNITS[dtype] * np.abs(problem.y).max()) / UNITS[dtype]
+    rounded = replace(problem.loss, epsilon=0.0).value(UNITS[dtype] * np.abs(problem.y).max()) / UNITS[dtype]
     return problem.baseline() or rounded or 1.0
 
 
@@ -126,7 +126,7 @@ def test_quantile_and_a_little_l1_where_rows_are_as_many_as_columns(seed):
     X, y = rng.normal(size=(8, 8)), rng.normal(size=8)
     alpha, quantile = 10.0 ** -(seed % 7), (0.1, 0.5, 0.9)[seed % 3]
     model = TorchLinearRegressor(loss=CLASSES["quantile"](quantile), penalty="l1", alpha=alpha).fit(X, y)
-    problem = Problem(X, y, LOSSES["quantile"](quantile, 1), kink=alpha)
+    problem = Problem(X, y, LOSSES["quantile"](quantile, 1), l1=alpha)
     reached, best = (problem.objective(*found) for found in ((model.coef_, model.intercept_), solve(problem)))
     assert (reached - best) / problem.baseline() <= FACTOR * model.optimality_gap_ + UNITS["float64"]
 

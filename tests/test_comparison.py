@@ -23,9 +23,9 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from torchlinreg.comparison import compare
+from torchlinreg.analysis.compare import compare
 from torchlinreg.datasets import make_linear
-from torchlinreg.regressor import TorchLinearRegressor
+from torchlinreg.estimators.regressor import TorchLinearRegressor
 
 COLUMNS = ["R2 train", "R2 test", "max |coef - LinearRegression|", "fit seconds", "predict seconds"]
 DIFFERENCE = COLUMNS[2]

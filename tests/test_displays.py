@@ -13,7 +13,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from torchlinreg.datasets import make_linear
 from torchlinreg.displays import CoefficientDisplay, FitDisplay, LossCurveDisplay, RegularizationPathDisplay
-from torchlinreg.regressor import TorchLinearRegressor
+from torchlinreg.estimators.regressor import TorchLinearRegressor
 
 
 @pytest.fixture

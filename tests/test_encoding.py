@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
-from torchlinreg.encoding import as_targets, encode, with_dates
+from torchlinreg.cli.encoding import as_targets, encode, with_dates
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from conftest import AT_AN_END
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
-from torchlinreg.engine.losses import LOSSES
-from torchlinreg.engine.models import MODELS
-from torchlinreg.engine.penalties import PENALTIES
+from torchlinreg.engine.objective.linear_model import MODELS
+from torchlinreg.engine.objective.losses import LOSSES
+from torchlinreg.engine.objective.penalties import PENALTIES
 
 # The checks want raw columns in the hundreds to be learnt from as well as scaled ones: one rate suits all of them
 # where columns are brought to one scale, and a small one with much momentum where they are not.

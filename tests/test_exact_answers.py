@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 from sympy import Matrix, Rational
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.refinement import refine
-from torchlinreg.engine.transforms import Transform
+from torchlinreg.engine.preconditioning.transforms import Transform
+from torchlinreg.engine.solvers.full_batch.conjugate_gradient import refine
 
 
 def exact(X, y, *, fit_intercept):

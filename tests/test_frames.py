@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.frames import MOST_NAMES, naming_columns
+from torchlinreg.inputs.frames import MOST_NAMES, naming_columns
 
 FRAMES = {
     "pandas": pd.DataFrame,

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.losses import LOSSES
-from torchlinreg.engine.models import MODELS
-from torchlinreg.engine.penalties import PENALTIES
-from torchlinreg.engine.schedules import SCHEDULES
+from torchlinreg.engine.objective.linear_model import MODELS
+from torchlinreg.engine.objective.losses import LOSSES
+from torchlinreg.engine.objective.penalties import PENALTIES
+from torchlinreg.engine.solvers.minibatch.schedules import SCHEDULES
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, TorchLoss
 from torchlinreg.schedules import InvScaling
 

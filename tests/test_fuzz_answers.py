@@ -44,7 +44,7 @@ class Drawn:
         targets = self.y.reshape(len(self.y), -1).T
         alpha, ratio = (self.alpha if self.penalty else 0.0), PENALTIES[self.penalty]
         loss = LOSSES[self.loss](self.parameter, len(targets))
-        strengths = {"kink": alpha * ratio, "bend": alpha * (1 - ratio)}
+        strengths = {"l1": alpha * ratio, "l2": alpha * (1 - ratio)}
         return [
             Problem(self.X, y, loss, fit_intercept=self.fit_intercept, weight=self.weight, **strengths) for y in targets
         ]
@@ -59,10 +59,10 @@ class Drawn:
             return given
         of_loss = of_y if LOSSES[self.loss](self.parameter, 1).jumps else 2 * of_y
         ratio, of_coef = PENALTIES[self.penalty], of_y - of_X
-        kink = float(np.ldexp(self.alpha * ratio, of_loss - of_coef))
-        bend = float(np.ldexp(self.alpha * (1 - ratio), of_loss - 2 * of_coef))
-        alpha = kink + bend
-        return {**given, "alpha": alpha, "l1_ratio": min(1.0, kink / alpha) if 0 < alpha < np.inf else 0.0}
+        l1 = float(np.ldexp(self.alpha * ratio, of_loss - of_coef))
+        l2 = float(np.ldexp(self.alpha * (1 - ratio), of_loss - 2 * of_coef))
+        alpha = l1 + l2
+        return {**given, "alpha": alpha, "l1_ratio": min(1.0, l1 / alpha) if 0 < alpha < np.inf else 0.0}
 
 
 @st.composite

@@ -19,7 +19,7 @@ from test_fuzz_answers import problems, refuse_more_than_the_gap
 from trusted import solve
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
-from torchlinreg.engine.resampling import draw as draw_resamples
+from torchlinreg.engine.columns.resampling import draw as draw_resamples
 
 OF_CHOICE: dict[str, list] = {
     "alphas": [1, 2, 5, np.int64(3), [0.1], [0.0, 1.0], np.array([1e-300, 1e300]), (1, 2, 3), torch.tensor([0.5, 1.0])],

@@ -8,7 +8,7 @@ from scipy import sparse
 from trusted import solve
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
-from torchlinreg.engine import conditioning
+from torchlinreg.engine.preconditioning import conditioning
 from torchlinreg.losses import Huber
 
 # Some of these fits are stopped early, and some cannot come closer: the gap has to say so, and is what is tested
@@ -21,9 +21,9 @@ CASES = {
 SMALLEST = 1e-13  # of the objective, that summing it up may be wrong by
 
 
-def excess(model, X, y, loss, *, bend=0.0, kink=0.0):
+def excess(model, X, y, loss, *, l2=0.0, l1=0.0):
     """Return how far the objective of the stored numbers is from the minimum, over that of the best constant."""
-    problem = Problem(X.astype(float), y.astype(float), loss, bend=bend, kink=kink, fit_intercept=model.fit_intercept)
+    problem = Problem(X.astype(float), y.astype(float), loss, l2=l2, l1=l1, fit_intercept=model.fit_intercept)
     reached = problem.objective(np.asarray(model.coef_, float).ravel(), float(np.ravel(model.intercept_)[0]))
     return (reached - problem.objective(*solve(problem))) / problem.baseline()
 
@@ -69,7 +69,7 @@ def test_cross_validation(rng, case, penalty):
         model = TorchLinearRegressorCV(
             loss=CASES[case][0], penalty=penalty, alphas=[0.1, 0.01], cv=3, max_iter=max_iter
         ).fit(X, y)
-        given = {"bend" if penalty == "l2" else "kink": model.alpha_}
+        given = {"hessian" if penalty == "l2" else "l1": model.alpha_}
         assert excess(model, X, y, CASES[case][1], **given) <= 10 * model.optimality_gap_ + SMALLEST
 
 

@@ -19,9 +19,9 @@ from sklearn.model_selection import (
 )
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
-from torchlinreg.engine import grid as engine
-from torchlinreg.engine.losses import LOSSES
-from torchlinreg.engine.penalties import PENALTIES
+from torchlinreg.engine.columns import grid as engine
+from torchlinreg.engine.objective.losses import LOSSES
+from torchlinreg.engine.objective.penalties import PENALTIES
 
 N_ROWS = 60
 ALPHAS = [0.3, 0.01, 0.1]

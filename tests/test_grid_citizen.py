@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.callbacks import Checkpoint
-from torchlinreg.engine import grid as engine
+from torchlinreg.engine.columns import grid as engine
 
 SMALL = {"alphas": 4, "cv": 3}
 TEXTBOOK = {"learning_rates": [0.01, 0.05], "max_iter": 4, "alphas": [0.1], "cv": 3, "random_state": 0}
@@ -233,7 +233,7 @@ REFUSED = {
     "half alphas": ({"alphas": 2.5}, "'alphas' parameter"),
     "words as alphas": ({"alphas": ["a"]}, "alphas=.* not made of real numbers"),
     "eps": ({"eps": 1.0}, "'eps' parameter"),
-    "shares without kink": ({"l1_ratio": [0.1, 0.2]}, "l1_ratio=.*several values.*penalty='l2'; use penalty="),
+    "shares without l1": ({"l1_ratio": [0.1, 0.2]}, "l1_ratio=.*several values.*penalty='l2'; use penalty="),
     "share above one": ({"l1_ratio": [0.1, 2], "penalty": "elasticnet"}, "l1_ratio=.* must lie between 0 and 1"),
     "no shares": ({"l1_ratio": [], "penalty": "elasticnet"}, "l1_ratio=.* give a list"),
     "momenta untuned": ({"momentum": [0.1, 0.2]}, 'momentum=.*learning_rates="auto"; give a number for learning_rates'),

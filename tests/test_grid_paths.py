@@ -9,11 +9,11 @@ from sklearn.linear_model import ElasticNetCV, LassoCV, RidgeCV
 from sklearn.metrics import get_scorer
 
 from torchlinreg import TorchLinearRegressorCV
-from torchlinreg.engine import grid as engine
-from torchlinreg.engine import kinks
-from torchlinreg.engine.losses import LOSSES, Huber
-from torchlinreg.engine.penalties import PENALTIES
-from torchlinreg.engine.refinement import FullPass
+from torchlinreg.engine.columns import grid as engine
+from torchlinreg.engine.objective.losses import LOSSES, Huber
+from torchlinreg.engine.objective.penalties import PENALTIES
+from torchlinreg.engine.solvers.full_batch import l1_quadratic as kinks
+from torchlinreg.engine.solvers.full_batch.conjugate_gradient import FullPass
 
 
 @AT_AN_END

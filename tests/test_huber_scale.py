@@ -14,7 +14,7 @@ from sklearn.linear_model import HuberRegressor
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
-from torchlinreg.engine import conditioning
+from torchlinreg.engine.preconditioning import conditioning
 from torchlinreg.losses import Huber
 
 HUBER = TorchLinearRegressor(loss="huber")
@@ -99,7 +99,7 @@ def test_delta_is_in_units_of_the_target(outliers):
     X, y, _ = outliers
     model = TorchLinearRegressor(loss=Huber(delta=3.0)).fit(X, y)
     assert not hasattr(model, "scale_")
-    problem = Problem(X, y, Loss(curvature=1.0, rise=3.0, fall=3.0))
+    problem = Problem(X, y, Loss(lipschitz=1.0, slope_above=3.0, slope_below=3.0))
     assert np.abs(problem.gradient(model.coef_, model.intercept_)).max() < 1e-8 * 3.0
     huge = TorchLinearRegressor(loss=Huber(delta=3e6)).fit(X, 1e6 * y)
     assert_allclose(huge.coef_, 1e6 * model.coef_, rtol=1e-6)

@@ -7,8 +7,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.losses import SquaredError
-from torchlinreg.engine.textbook import MODELS
+from torchlinreg.engine.fit.textbook import MODELS
+from torchlinreg.engine.objective.losses import SquaredError
 
 RATE = 0.05
 

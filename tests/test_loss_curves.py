@@ -6,7 +6,7 @@ from convex import LOSSES, Problem
 from scipy import sparse
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning
+from torchlinreg.engine.preconditioning import conditioning
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 
 CASES = {
@@ -34,7 +34,7 @@ TARGETS = {
 def objective(case, X, y, model, alpha=0.0):
     """Return the objective at the weights, of the scale that was found if there is one."""
     loss = CASES[case][1] or LOSSES["huber"](1.35 * model.scale_, 1)
-    return Problem(X, y, loss, bend=alpha).objective(model.coef_, model.intercept_)
+    return Problem(X, y, loss, l2=alpha).objective(model.coef_, model.intercept_)
 
 
 def check_shape(curve, *, finds_scale):

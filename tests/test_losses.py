@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.losses import LOSSES, resolve_loss, total
+from torchlinreg.engine.objective.losses import LOSSES, resolve_loss, total
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive, TorchLoss
 
 STEP = 1e-6
@@ -49,23 +49,23 @@ def target(rng, n_targets):
 def test_slope_is_the_derivative_by_finite_differences(loss, prediction, target):
     prediction = prediction.detach()
     difference = loss.value(prediction + STEP, target) - loss.value(prediction - STEP, target)
-    smooth = (loss.slope(prediction + STEP, target) - loss.slope(prediction - STEP, target)).abs() < 1e-3
+    smooth = (loss.gradient(prediction + STEP, target) - loss.gradient(prediction - STEP, target)).abs() < 1e-3
     assert smooth.double().mean() > 0.99  # all but the odd jump
-    assert_allclose(loss.slope(prediction, target)[smooth], difference[smooth] / (2 * STEP), rtol=1e-6, atol=1e-6)
+    assert_allclose(loss.gradient(prediction, target)[smooth], difference[smooth] / (2 * STEP), rtol=1e-6, atol=1e-6)
 
 
 def test_bend_is_the_derivative_of_the_slope(loss, prediction, target):
     prediction = prediction.detach()
-    near, far = (loss.bend(prediction + by, target) for by in (-STEP, STEP))
+    near, far = (loss.hessian(prediction + by, target) for by in (-STEP, STEP))
     same = near == far
     assert same.double().mean() > 0.99
-    difference = loss.slope(prediction + STEP, target) - loss.slope(prediction - STEP, target)
-    assert_allclose(loss.bend(prediction, target)[same], difference[same] / (2 * STEP), atol=1e-6)
+    difference = loss.gradient(prediction + STEP, target) - loss.gradient(prediction - STEP, target)
+    assert_allclose(loss.hessian(prediction, target)[same], difference[same] / (2 * STEP), atol=1e-6)
 
 
 def test_slope_is_the_derivative_by_autograd(loss, prediction, target):
     loss.value(prediction, target).sum().backward()
-    assert_allclose(loss.slope(prediction.detach(), target), prediction.grad, rtol=1e-14)
+    assert_allclose(loss.gradient(prediction.detach(), target), prediction.grad, rtol=1e-14)
 
 
 def test_slope_is_the_derivative_by_autograd_where_pieces_meet(name):
@@ -75,35 +75,35 @@ def test_slope_is_the_derivative_by_autograd_where_pieces_meet(name):
     edges = torch.tensor([[0.0], [0.1], [-0.1], [1.0], [-1.0], [1.35], [-1.35]], dtype=torch.float64)
     edges.requires_grad_()
     loss.value(edges, target).sum().backward()
-    assert_allclose(loss.slope(edges.detach(), target), edges.grad, atol=1e-15)
+    assert_allclose(loss.gradient(edges.detach(), target), edges.grad, atol=1e-15)
 
 
 def test_curvature_bounds_the_change_of_slope(loss, prediction, target):
     near, far = prediction.detach(), prediction.detach().flip(0)
-    change = (loss.slope(near, target) - loss.slope(far, target)).abs()
-    assert (change <= loss.curvature * (near - far).abs() * (1 + 1e-12)).all()
-    if loss.curvature < math.inf:
-        assert loss.bend(near, target).max() == loss.curvature  # and no wider than need be
+    change = (loss.gradient(near, target) - loss.gradient(far, target)).abs()
+    assert (change <= loss.lipschitz * (near - far).abs() * (1 + 1e-12)).all()
+    if loss.lipschitz < math.inf:
+        assert loss.hessian(near, target).max() == loss.lipschitz  # and no wider than need be
 
 
 def test_best_prediction_is_the_target(loss, target):
     assert not loss.value(target, target).any()
-    assert not loss.slope(target, target).any()
+    assert not loss.gradient(target, target).any()
     assert (loss.value(target + 1, target) > 0).all()
 
 
 def test_value_is_finite_and_slope_right_far_away(loss, n_targets):
     far, near = torch.full((1, n_targets), 1e150, dtype=torch.float64), torch.zeros(1, n_targets).double()
     assert loss.value(far, near).isfinite().all()
-    steepest = getattr(loss, "rise", math.inf)
-    assert_allclose(loss.slope(far, near), min(steepest, loss.curvature * 1e150))
+    steepest = getattr(loss, "slope_above", math.inf)
+    assert_allclose(loss.gradient(far, near), min(steepest, loss.lipschitz * 1e150))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_type_and_arguments_are_kept(loss, prediction, target, dtype):
     prediction, target = prediction.detach().to(dtype), target.to(dtype)
     before = prediction.clone(), target.clone()
-    for result in (function(prediction, target) for function in (loss.value, loss.slope, loss.bend)):
+    for result in (function(prediction, target) for function in (loss.value, loss.gradient, loss.hessian)):
         assert (result.shape, result.dtype) == (prediction.shape, dtype)
     assert torch.equal(prediction, before[0])
     assert torch.equal(target, before[1])
@@ -115,20 +115,20 @@ def test_rescaled_is_the_loss_of_other_units(rng, loss, n_targets, prediction, t
     inside = loss.rescaled(shift, scale)
     original = shift + scale * prediction, shift + scale * target
     assert_allclose(inside.value(prediction, target), loss.value(*original) / scale**2, rtol=1e-12, atol=1e-15)
-    assert_allclose(inside.slope(prediction, target), loss.slope(*original) / scale, rtol=1e-12, atol=1e-15)
+    assert_allclose(inside.gradient(prediction, target), loss.gradient(*original) / scale, rtol=1e-12, atol=1e-15)
 
 
 def test_smoothed_is_close_from_below(loss, prediction, target):
-    if loss.curvature < math.inf:
+    if loss.lipschitz < math.inf:
         return  # smooth already
     prediction = prediction.detach()
     for width in (1.0, 0.1, 1e-3):
-        smooth = loss.smoothed(width)
+        smooth = loss.moreau_envelope(width)
         above = loss.value(prediction, target) - smooth.value(prediction, target)
         assert above.min() >= -1e-15
-        steepest = max(loss.rise, loss.fall)
+        steepest = max(loss.slope_above, loss.slope_below)
         assert above.max() <= steepest * width / 2 * (1 + 1e-9)
-        assert smooth.bend(prediction, target).max() <= steepest / width + 1e-9
+        assert smooth.hessian(prediction, target).max() <= steepest / width + 1e-9
 
 
 def test_total_is_the_weighted_sum_of_each_column(rng, loss, prediction, target):
@@ -151,7 +151,7 @@ def test_twins_in_torch(twin, n_targets, prediction, target):
     ours, theirs = resolve_loss(twin, n_targets), resolve_loss(TORCH[twin](), n_targets)
     share = 1 if twin == "mse" else n_targets  # their mean runs over the targets
     prediction = prediction.detach()
-    for function in ("value", "slope", "bend"):
+    for function in ("value", "gradient", "hessian"):
         found, expected = (getattr(loss, function)(prediction, target) for loss in (ours, theirs))
         assert_allclose(found, share * expected, rtol=1e-12, atol=1e-15)
     mean = TORCH[twin]()(prediction, target)
@@ -169,7 +169,7 @@ def logcosh(prediction, target):
 def test_a_function_may_return_elements_or_their_mean(n_targets, prediction, target):
     prediction = prediction.detach()
     whole, single = (resolve_loss(function, n_targets) for function in (mean_of_logcosh, logcosh))
-    assert_allclose(whole.slope(prediction, target), single.slope(prediction, target), rtol=1e-10, atol=1e-15)
+    assert_allclose(whole.gradient(prediction, target), single.gradient(prediction, target), rtol=1e-10, atol=1e-15)
     assert_allclose(whole.value(prediction, target).sum(1), single.value(prediction, target).sum(1), rtol=1e-12)
 
 
@@ -181,7 +181,7 @@ def test_torch_losses_are_brought_to_their_optimum(rng, backend, function):
     model = TorchLinearRegressor(loss=function, backend=backend).fit(X, y)
     assert model.converged_
     prediction = torch.from_numpy(model.predict(X))[:, None]
-    slope = TorchLoss(function).slope(prediction, torch.from_numpy(y)[:, None])[:, 0].numpy()
+    slope = TorchLoss(function).gradient(prediction, torch.from_numpy(y)[:, None])[:, 0].numpy()
     assert_allclose(slope @ StandardScaler().fit_transform(X), 0.0, atol=1e-5)
 
 
@@ -233,7 +233,7 @@ def test_refusals_name_the_way_out(rng):
 def test_objects_are_values(loss):
     assert pickle.loads(pickle.dumps(loss)) == loss
     assert eval(repr(loss)) == loss
-    assert loss.curvature > 0
+    assert loss.lipschitz > 0
 
 
 def test_squared_error_is_half_of_mse(prediction, target):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning, newton
+from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.solvers.full_batch import proximal_newton as newton
 from torchlinreg.losses import Huber
 
 # Every fit here is stopped before it has converged

@@ -8,7 +8,7 @@ from scipy import sparse
 from trusted import solve
 
 from torchlinreg import TorchLinearRegressor, bootstrap
-from torchlinreg.engine import conditioning
+from torchlinreg.engine.preconditioning import conditioning
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 
 CASES = {

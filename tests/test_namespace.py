@@ -12,7 +12,7 @@ import torchlinreg
 
 SUBMODULES = {"callbacks", "datasets", "displays", "losses", "schedules"}
 PUBLIC = {"TorchLinearRegressor", "TorchLinearRegressorCV", "bootstrap", "compare"} | SUBMODULES
-INTERNAL = ["arrays", "cli", "engine", "grid", "regressor", "weights"]
+INTERNAL = ["analysis", "cli", "engine", "estimators", "inputs"]
 DISPLAYS = {"CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"}
 
 

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.losses import LOSSES
-from torchlinreg.engine.penalties import PENALTIES
+from torchlinreg.engine.objective.losses import LOSSES
+from torchlinreg.engine.objective.penalties import PENALTIES
 from torchlinreg.losses import Huber, Quantile, TorchLoss
 
 OBJECTS = {

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.linear_model import SGDRegressor
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import stream as stream_module
-from torchlinreg.engine.penalties import PENALTIES
+from torchlinreg.engine.fit import stream as stream_module
+from torchlinreg.engine.objective.penalties import PENALTIES
 
 STEPS = [
     {},

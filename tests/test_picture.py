@@ -5,8 +5,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from torchlinreg.encoding import encode
-from torchlinreg.picture import MOST_TARGETS, draw
+from torchlinreg.cli.encoding import encode
+from torchlinreg.cli.picture import MOST_TARGETS, draw
 
 
 @pytest.fixture

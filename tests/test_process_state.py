@@ -23,7 +23,7 @@ from surroundings import (
 )
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import fitting
+from torchlinreg.engine.fit import settings as fitting
 
 
 @pytest.fixture(params=MODES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.models import MODELS
+from torchlinreg.engine.objective.linear_model import MODELS
 
 TOLERANCE = 1e-8  # of the target's spread
 RATE, EPOCHS = 0.01, 4

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchlinreg.engine import resampling
+from torchlinreg.engine.columns import resampling
 
 
 def test_draws():

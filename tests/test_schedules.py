@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import SGDRegressor
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.schedules import SCHEDULES
+from torchlinreg.engine.solvers.minibatch.schedules import SCHEDULES
 from torchlinreg.schedules import Adaptive, InvScaling
 
 RATE = 0.05

@@ -9,10 +9,10 @@ from hard_cases import CASES, least_squares, linear_target
 from numpy.testing import assert_allclose, assert_array_equal
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning
-from torchlinreg.engine.batches import Rows
-from torchlinreg.engine.moments import root_mean_square, weighted_mean
-from torchlinreg.engine.transforms import whiten
+from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.moments import root_mean_square, weighted_mean
+from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning.transforms import whiten
 
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # of the target's spread
 # Where single rows weigh as much as all others, float32 keeps the tolerance in the mean but not in each of these rows

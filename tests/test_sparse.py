@@ -16,14 +16,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning
-from torchlinreg.engine.losses import LOSSES
-from torchlinreg.engine.penalties import PENALTIES
-from torchlinreg.engine.sparse import SparseTable
+from torchlinreg.engine.data.csr import SparseTable
+from torchlinreg.engine.objective.losses import LOSSES
+from torchlinreg.engine.objective.penalties import PENALTIES
+from torchlinreg.engine.preconditioning import conditioning
 
 FORMATS = [f"{form}_{kind}" for form in ("csr", "csc", "coo") for kind in ("matrix", "array")]
 SAME = {"rtol": 1e-8, "atol": 1e-8}
-NO_JUMPS = sorted(name for name in LOSSES if np.isfinite(LOSSES[name]().curvature))
+NO_JUMPS = sorted(name for name in LOSSES if np.isfinite(LOSSES[name]().lipschitz))
 JUMPS = sorted(set(LOSSES) - set(NO_JUMPS))
 
 
@@ -355,7 +355,7 @@ def test_very_wide_tables_with_kinks_and_other_losses(rng, monkeypatch, never_fi
     options = {"loss": loss, **penalised(penalty, 0.05)}
     expected = TorchLinearRegressor(**options).fit(X, y)
     monkeypatch.setattr(conditioning, "WHITEN_FEATURES", 20)
-    monkeypatch.setattr("torchlinreg.engine.newton.LARGEST_MATRIX", 20)
+    monkeypatch.setattr("torchlinreg.engine.solvers.full_batch.proximal_newton.LARGEST_MATRIX", 20)
     model = TorchLinearRegressor(**options).fit(sparse.csr_array(X), y)
     assert model.converged_
     assert_allclose(model.coef_, expected.coef_, atol=1e-6)

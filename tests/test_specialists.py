@@ -19,9 +19,9 @@ from sklearn.linear_model import (
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine import conditioning
-from torchlinreg.engine.losses import LOSSES, resolve_loss
-from torchlinreg.engine.penalties import PENALTIES
+from torchlinreg.engine.objective.losses import LOSSES, resolve_loss
+from torchlinreg.engine.objective.penalties import PENALTIES
+from torchlinreg.engine.preconditioning import conditioning
 from torchlinreg.losses import (
     AbsoluteError,
     EpsilonInsensitive,
@@ -174,9 +174,9 @@ def test_penalty_satisfies_its_own_optimality_condition(table, name):
     w, spread = model.coef_, X.std(axis=0)
     residual = y - model.predict(X)
     slope = -(X - X.mean(axis=0)).T @ residual / len(y) + alpha * (1 - share) * w
-    kink, atol = alpha * share, 1e-8 * spread.max() * y.std()
-    assert_allclose(slope[w != 0], -kink * np.sign(w[w != 0]), atol=atol)
-    assert (np.abs(slope[w == 0]) <= kink + atol).all()
+    l1, atol = alpha * share, 1e-8 * spread.max() * y.std()
+    assert_allclose(slope[w != 0], -l1 * np.sign(w[w != 0]), atol=atol)
+    assert (np.abs(slope[w == 0]) <= l1 + atol).all()
     assert abs(residual.mean()) < 1e-9 * y.std()  # the intercept is never penalised
 
 
@@ -222,7 +222,7 @@ def test_large_tables_have_the_same_optimum(monkeypatch, rng, dtype, loss, penal
     monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
     large = TorchLinearRegressor(**options).fit(X, y)
     assert large.plan_.reasons["conditioning"] != small.plan_.reasons["conditioning"]
-    tolerance = 0.02 if resolve_loss(loss, 1).curvature == np.inf else {"float32": 2e-5, "float64": 1e-7}[dtype]
+    tolerance = 0.02 if resolve_loss(loss, 1).lipschitz == np.inf else {"float32": 2e-5, "float64": 1e-7}[dtype]
     assert apart(small, large, X, y) < tolerance
     assert large.converged_
 

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from surroundings import process_state, switched
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
-from torchlinreg.engine.losses import LOSSES
+from torchlinreg.engine.objective.losses import LOSSES
 
 JOBS = {
     **{loss: {"loss": loss} for loss in LOSSES},

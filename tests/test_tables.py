@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from torchlinreg.cli import main
-from torchlinreg.tables import read_table, unusable
+from torchlinreg.inputs.files import read_table, unusable
 
 N_ROWS = 60
 CITIES = ["Zürich", "Genève", "Bern"]

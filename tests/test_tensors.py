@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from torchlinreg import TorchLinearRegressor, settings
-from torchlinreg.engine.devices import stays_on_host
+from torchlinreg.engine.runtime.devices import stays_on_host
 
 TEXTBOOK = {"learning_rate": 0.005, "max_iter": 3}
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVR
 from trusted import lower_bound, solve
 
-from torchlinreg.engine.losses import LOSSES as PACKAGED
+from torchlinreg.engine.objective.losses import LOSSES as PACKAGED
 
 PARAMETERS = {"huber": 30.0, "quantile": 0.8, "epsilon_insensitive": 10.0, "squared_epsilon_insensitive": 10.0}
 
@@ -44,7 +44,7 @@ def test_costs_and_slopes_are_those_of_the_package(loss, rng):
     prediction, zero = torch.from_numpy(residual), torch.zeros(residual.shape, dtype=torch.float64)
     expected = theirs.value(prediction, zero).numpy()
     np.testing.assert_allclose(ours.value(residual), expected)
-    np.testing.assert_allclose(ours.slope(residual), theirs.slope(prediction, zero).numpy())
+    np.testing.assert_allclose(ours.gradient(residual), theirs.gradient(prediction, zero).numpy())
     moderate, unit = ours.in_units(7.0)
     np.testing.assert_allclose(unit * moderate.value(residual / 7.0), expected)
 
@@ -53,7 +53,7 @@ def test_costs_and_slopes_are_those_of_the_package(loss, rng):
 def test_conjugate_is_the_largest_difference(loss):
     ours = LOSSES[loss](PARAMETERS.get(loss), 1)
     residual = np.linspace(-100, 100, 20001)
-    for slope in np.linspace(max(-ours.fall, -50), min(ours.rise, 50), 7):
+    for slope in np.linspace(max(-ours.slope_below, -50), min(ours.slope_above, 50), 7):
         assert ours.conjugate(slope) == pytest.approx((slope * residual - ours.value(residual)).max(), abs=1e-4)
 
 
@@ -65,7 +65,7 @@ def test_objective_is_exact_beside_huge_offsets(rng):
         for row, target in zip(X.tolist(), y.tolist(), strict=True)
     ]
     squares = sum(r**2 for r in residual) / 40
-    problem = Problem(X, y, LOSSES["squared_error"](None, 1), kink=3.0, bend=2.0)
+    problem = Problem(X, y, LOSSES["squared_error"](None, 1), l1=3.0, l2=2.0)
     expected = float(squares + Fraction(3500.0) * 3 + Fraction(1e6 + 4e6 + 2.5e5))
     assert problem.objective(coef, intercept) == pytest.approx(expected, rel=4e-16)
 
@@ -87,23 +87,23 @@ def test_least_squares_and_ridge(diabetes):
     assert_no_worse(make_problem("squared_error", diabetes), LinearRegression().fit(X, y), 1e-12)
     for alpha in (1e-4, 1.0, 1e3):
         specialist = Ridge(alpha=442 * alpha, solver="svd").fit(X, y)
-        assert_no_worse(make_problem("squared_error", diabetes, bend=alpha), specialist, 1e-12)
+        assert_no_worse(make_problem("squared_error", diabetes, l2=alpha), specialist, 1e-12)
 
 
 @pytest.mark.parametrize("alpha", [1e-2, 1.0, 30.0])
 def test_lasso_and_elastic_net(alpha, diabetes):
     X, y = diabetes
     exactly = {"alpha": alpha, "tol": 1e-14, "max_iter": 100_000}
-    assert_no_worse(make_problem("squared_error", diabetes, kink=alpha), Lasso(**exactly).fit(X, y), 1e-10)
+    assert_no_worse(make_problem("squared_error", diabetes, l1=alpha), Lasso(**exactly).fit(X, y), 1e-10)
     elastic = ElasticNet(l1_ratio=0.3, **exactly).fit(X, y)
-    assert_no_worse(make_problem("squared_error", diabetes, kink=0.3 * alpha, bend=0.7 * alpha), elastic, 1e-10)
+    assert_no_worse(make_problem("squared_error", diabetes, l1=0.3 * alpha, l2=0.7 * alpha), elastic, 1e-10)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.01, 1.0])
 def test_quantiles(alpha, diabetes):
     X, y = diabetes
     specialist = QuantileRegressor(quantile=0.8, alpha=alpha, solver="highs").fit(X, y)
-    assert_no_worse(make_problem("quantile", diabetes, kink=alpha), specialist, 1e-9)
+    assert_no_worse(make_problem("quantile", diabetes, l1=alpha), specialist, 1e-9)
 
 
 def test_huber(diabetes):
@@ -112,7 +112,7 @@ def test_huber(diabetes):
     specialist = HuberRegressor(alpha=0.1, tol=1e-12, max_iter=100_000).fit(X, y)
     # For the scale that it ends with, the specialist's objective is ours times 2 n / scale_
     delta, alpha = specialist.epsilon * specialist.scale_, 0.1 * specialist.scale_ / len(y)
-    assert_no_worse(Problem(X, y, LOSSES["huber"](delta, 1), bend=alpha), specialist, 1e-6)
+    assert_no_worse(Problem(X, y, LOSSES["huber"](delta, 1), l2=alpha), specialist, 1e-6)
 
 
 @pytest.mark.parametrize("loss", ["epsilon_insensitive", "squared_epsilon_insensitive"])
@@ -122,7 +122,7 @@ def test_support_vectors(loss, diabetes):
     specialist = LinearSVR(
         epsilon=10.0, C=0.1, loss=loss, fit_intercept=False, dual=True, tol=1e-8, max_iter=1_000_000, random_state=0
     ).fit(X, y)
-    problem = make_problem(loss, (X, y), bend=1 / 0.1 / len(y), fit_intercept=False)
+    problem = make_problem(loss, (X, y), l2=1 / 0.1 / len(y), fit_intercept=False)
     assert_no_worse(problem, specialist, 1e-6)
 
 
@@ -140,8 +140,8 @@ def test_weights_are_repetition(rng, diabetes):
     (X, y), repeats = diabetes, rng.integers(0, 4, size=442)
     repeated = np.repeat(X, repeats, axis=0), np.repeat(y, repeats)
     for loss in LOSSES:
-        weighted = make_problem(loss, (X, y), kink=0.1, bend=0.1, weight=repeats.astype(float))
-        other = make_problem(loss, repeated, kink=0.1, bend=0.1)
+        weighted = make_problem(loss, (X, y), l1=0.1, l2=0.1, weight=repeats.astype(float))
+        other = make_problem(loss, repeated, l1=0.1, l2=0.1)
         for problem in (weighted, other):
             assert problem.objective(*solve(weighted)) == pytest.approx(other.objective(*solve(other)), rel=1e-12)
 

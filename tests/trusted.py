@@ -18,19 +18,19 @@ TOLERANCE = 1e-12
 RANK = 1e-13
 """Of the largest singular value, what counts as none."""
 ACTIVE = (1e-4, 1e-6, 1e-8, 1e-10)
-"""Distances at which a residual or a weight is tried as sitting exactly on a kink."""
+"""Distances at which a residual or a weight is tried as sitting exactly on a l1."""
 
 
 def solve(problem: Problem) -> tuple[np.ndarray, float]:
     """Return coefficients and intercept at the minimum."""
     standard = Standard.of(problem)
-    return standard.unwind(standard.solve())
+    return standard.unstandardize(standard.solve())
 
 
 def lower_bound(problem: Problem, coef: np.ndarray, intercept: float) -> float:
     """Return what no coefficients get below, which is close to the minimum if these are."""
     standard = Standard.of(problem)
-    return standard.unit * standard.dual_value(standard.wind(coef, intercept))
+    return standard.unit * standard.dual_value(standard.standardize(coef, intercept))
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Standard:
     unit: float
     basis: np.ndarray
     """Weights of the columns as they are, and the intercept of shifted columns, in the variables."""
-    kink: np.ndarray
-    bend: np.ndarray
+    l1: np.ndarray
+    l2: np.ndarray
     shift: np.ndarray
     y_shift: float
     fit_intercept: bool
@@ -65,13 +65,14 @@ class Standard:
         target = target / size
         kept = scale > 8 * EPS * np.abs(shift)  # of a constant column only rounding is left
         Z, unit_weight = Z[:, kept] / scale[kept], size / scale[kept]
-        kink, bend = problem.kink * unit_weight / unit, problem.bend * unit_weight**2 / unit
+        l1, l2 = problem.l1 * unit_weight / unit, problem.l2 * unit_weight**2 / unit
         # By Cauchy and Schwarz, no slope at the minimum is steeper; a weight that costs more is zero
         cost = share @ loss.value(-target)
-        steepest = min(max(loss.rise, loss.fall), math.inf if loss.jumps else math.sqrt(2 * loss.curvature * cost))
-        paid = kink <= steepest * np.sqrt(share @ Z**2) * (1 + 1e-9)
+        steepest = math.inf if loss.jumps else math.sqrt(2 * loss.lipschitz * cost)
+        steepest = min(max(loss.slope_above, loss.slope_below), steepest)
+        paid = l1 <= steepest * np.sqrt(share @ Z**2) * (1 + 1e-9)
         # Weights in which the objective bends by about one
-        divisor = np.sqrt(1 + bend[paid])
+        divisor = np.sqrt(1 + l2[paid])
         basis = np.zeros((X.shape[1] + intercept, paid.sum() + intercept))
         basis[np.flatnonzero(kept)[paid], np.arange(paid.sum())] = unit_weight[paid] / divisor
         basis[X.shape[1] :, paid.sum() :] = size
@@ -82,13 +83,13 @@ class Standard:
             loss=loss,
             unit=unit,
             basis=basis,
-            kink=np.pad(kink[paid] / divisor, (0, int(intercept))),
-            bend=np.pad(bend[paid] / divisor**2, (0, int(intercept))),
+            l1=np.pad(l1[paid] / divisor, (0, int(intercept))),
+            l2=np.pad(l2[paid] / divisor**2, (0, int(intercept))),
             shift=shift,
             y_shift=y_shift,
             fit_intercept=intercept,
         )
-        return standard if problem.kink or problem.bend else standard.orthogonal()
+        return standard if problem.l1 or problem.l2 else standard.orthogonal()
 
     def orthogonal(self) -> "Standard":
         """Return the problem in the directions that are independent of each other, where nothing is penalised."""
@@ -97,13 +98,13 @@ class Standard:
         size = math.sqrt(len(self.B))
         basis = self.basis @ (right[kept].T / singular[kept] * size)
         none = np.zeros(kept.sum())
-        return replace(self, B=left[:, kept] * size, basis=basis, kink=none, bend=none)
+        return replace(self, B=left[:, kept] * size, basis=basis, l1=none, l2=none)
 
     def solve(self) -> np.ndarray:
         """Return the variables at the minimum."""
         if self.B.shape[1] == 0:
             return np.zeros(0)
-        if self.loss.is_quadratic and not self.kink.any():
+        if self.loss.is_quadratic and not self.l1.any():
             return self._least_squares()
         found = self._interior_point()
         return min([found, *(self._polish(found, active) for active in ACTIVE)], key=self.value)
@@ -111,9 +112,9 @@ class Standard:
     def value(self, t: np.ndarray) -> float:
         """Return the objective over its unit."""
         cost = self.share @ self.loss.value(self.B @ t - self.y)
-        return cost + self.kink @ np.abs(t) + 0.5 * self.bend @ t**2
+        return cost + self.l1 @ np.abs(t) + 0.5 * self.l2 @ t**2
 
-    def unwind(self, t: np.ndarray) -> tuple[np.ndarray, float]:
+    def unstandardize(self, t: np.ndarray) -> tuple[np.ndarray, float]:
         """Return coefficients and intercept in the units of the data."""
         theta = self.basis @ t
         coef = theta[: len(self.shift)]
@@ -121,7 +122,7 @@ class Standard:
             return coef, 0.0
         return coef, -compensated(self.shift[None], coef, -theta[-1:], np.array([-self.y_shift]))[0]
 
-    def wind(self, coef: np.ndarray, intercept: float) -> np.ndarray:
+    def standardize(self, coef: np.ndarray, intercept: float) -> np.ndarray:
         """Return the variables that come closest to coefficients and intercept in the units of the data."""
         centred = compensated(self.shift[None], coef, np.array([float(intercept)]), np.array([-self.y_shift]))
         theta = np.append(coef, centred) if self.fit_intercept else coef
@@ -130,41 +131,41 @@ class Standard:
         return linalg.lstsq(self.basis / size[:, None], theta / size)[0]
 
     def _least_squares(self) -> np.ndarray:
-        root = np.sqrt(self.loss.curvature * self.share)
-        rows = np.vstack([root[:, None] * self.B, np.diag(np.sqrt(self.bend))])
-        right = np.append(root * self.y, np.zeros(len(self.bend)))
+        root = np.sqrt(self.loss.lipschitz * self.share)
+        rows = np.vstack([root[:, None] * self.B, np.diag(np.sqrt(self.l2))])
+        right = np.append(root * self.y, np.zeros(len(self.l2)))
         t = linalg.lstsq(rows, right)[0]
         return t + linalg.lstsq(rows, right - rows @ t)[0]
 
     def _interior_point(self) -> np.ndarray:
         """Solve the quadratic program.
 
-        A residual is the sum of a part in the tube, one on the parabola and one on either straight line; the absolute
-        value of a weight with a kink is a variable that bounds it from both sides.
+        A residual is the sum of a part up to epsilon, one on the parabola and one on either straight line; the
+        absolute value of a weight with an L1 penalty is a variable that bounds it from both sides.
         """
-        loss, n, (kinked,) = self.loss, len(self.y), np.nonzero(self.kink)
+        loss, n, (kinked,) = self.loss, len(self.y), np.nonzero(self.l1)
         eye, none = sparse.eye_array(n), np.zeros(n)
-        # columns of the residuals' equation, curvature, slope, lower and upper bound of each group of variables
-        groups = [(sparse.csc_array(self.B), self.bend, np.zeros(self.B.shape[1]), -math.inf, math.inf)]
-        if loss.tube:
-            groups.append((-eye, none, none, -loss.tube, loss.tube))
+        # columns of the residuals' equation, second derivative, slope, lower and upper bound of each group of variables
+        groups = [(sparse.csc_array(self.B), self.l2, np.zeros(self.B.shape[1]), -math.inf, math.inf)]
+        if loss.epsilon:
+            groups.append((-eye, none, none, -loss.epsilon, loss.epsilon))
         if not loss.jumps:
-            groups.append((-eye, loss.curvature * self.share, none, -math.inf, math.inf))
-        if math.isfinite(loss.rise):
-            groups.append((-eye, none, loss.rise * self.share, 0.0, math.inf))
-            groups.append((eye, none, loss.fall * self.share, 0.0, math.inf))
+            groups.append((-eye, loss.lipschitz * self.share, none, -math.inf, math.inf))
+        if math.isfinite(loss.slope_above):
+            groups.append((-eye, none, loss.slope_above * self.share, 0.0, math.inf))
+            groups.append((eye, none, loss.slope_below * self.share, 0.0, math.inf))
         m = len(kinked)
-        groups.append((sparse.csc_array((n, m)), np.zeros(m), self.kink[kinked], -math.inf, math.inf))
-        equations, bends, slopes, *bounds = zip(*groups, strict=True)
+        groups.append((sparse.csc_array((n, m)), np.zeros(m), self.l1[kinked], -math.inf, math.inf))
+        equations, hessians, slopes, *bounds = zip(*groups, strict=True)
         equations, slopes = sparse.hstack(equations), np.concatenate(slopes)
-        low, high = (np.repeat(bound, [len(bend) for bend in bends]) for bound in bounds)
+        low, high = (np.repeat(bound, [len(each) for each in hessians]) for bound in bounds)
         eye = sparse.eye_array(len(slopes), format="csr")
         weights, sizes = eye[kinked], eye[len(slopes) - m :]
         above, below = np.isfinite(high), np.isfinite(low)
         A = sparse.vstack([equations, eye[above], -eye[below], weights - sizes, -weights - sizes], format="csc")
         b = np.concatenate([self.y, high[above], -low[below], np.zeros(2 * m)])
         cones = [clarabel.ZeroConeT(n), clarabel.NonnegativeConeT(len(b) - n)]
-        P = sparse.diags_array(np.concatenate(bends), format="csc")
+        P = sparse.diags_array(np.concatenate(hessians), format="csc")
         found = clarabel.DefaultSolver(P, slopes, A, b, cones, _settings()).solve()
         return np.array(found.x)[: self.B.shape[1]]
 
@@ -179,14 +180,15 @@ class Standard:
 
     def _step(self, t: np.ndarray, active: float) -> np.ndarray:
         residual = self.B @ t - self.y
-        kept = (self.kink == 0) | (np.abs(t) > active)
+        kept = (self.l1 == 0) | (np.abs(t) > active)
         on, place = self._on_jump(residual, active)
         step = np.where(kept, 0.0, -t)
         residual = residual + self.B @ step
-        B, slope, bend = self.B[:, kept], self.share * self.loss.slope(residual), self.share * self.loss.bend(residual)
-        slope[on] = bend[on] = 0
-        gradient = B.T @ slope + (self.kink * np.sign(t) + self.bend * t)[kept]
-        curvature = (B.T * bend) @ B + np.diag(self.bend[kept])
+        B, slope = self.B[:, kept], self.share * self.loss.gradient(residual)
+        hessian = self.share * self.loss.hessian(residual)
+        slope[on] = hessian[on] = 0
+        gradient = B.T @ slope + (self.l1 * np.sign(t) + self.l2 * t)[kept]
+        curvature = (B.T * hessian) @ B + np.diag(self.l2[kept])
         along, free = np.zeros(B.shape[1]), np.eye(B.shape[1])
         if on.any() and kept.any():
             along = linalg.lstsq(B[on], (place - residual)[on], RANK)[0]
@@ -199,7 +201,7 @@ class Standard:
 
     def _on_jump(self, residual: np.ndarray, active: float) -> tuple[np.ndarray, np.ndarray]:
         """Return which rows sit on a jump of the slope, and where that is."""
-        place = np.sign(residual) * self.loss.tube
+        place = np.sign(residual) * self.loss.epsilon
         return self.loss.jumps & (np.abs(residual - place) <= active), place
 
     def dual_value(self, t: np.ndarray) -> float:
@@ -211,20 +213,20 @@ class Standard:
 
     def _dual_value(self, t: np.ndarray, active: float) -> float:
         residual = self.B @ t - self.y
-        slope, root = self.loss.slope(residual), np.sqrt(self.share)
-        free = self._on_jump(residual, active)[0] if self.loss.jumps else self.loss.bend(residual) > 0
-        pull, zero = self.kink * np.sign(t) + self.bend * t, (self.kink > 0) & (np.abs(t) <= active)
-        # Rows on a jump, and weights on the kink, give what is missing; then everybody what rounding left
+        slope, root = self.loss.gradient(residual), np.sqrt(self.share)
+        free = self._on_jump(residual, active)[0] if self.loss.jumps else self.loss.hessian(residual) > 0
+        pull, zero = self.l1 * np.sign(t) + self.l2 * t, (self.l1 > 0) & (np.abs(t) <= active)
+        # Rows on a jump, and weights on the l1, give what is missing; then everybody what rounding left
         for rows, columns in ((free, ~zero), (np.ones_like(free), np.ones_like(zero))):
-            pull = np.where(zero, np.clip(-self.B.T @ (self.share * slope), -self.kink, self.kink), pull)
+            pull = np.where(zero, np.clip(-self.B.T @ (self.share * slope), -self.l1, self.l1), pull)
             missing = -(pull + self.B.T @ (self.share * slope))[columns]
             if rows.any() and columns.any():
                 B = (root[:, None] * self.B)[rows][:, columns]
                 slope[rows] += linalg.lstsq(B.T, missing, RANK)[0] / root[rows]
-        slope = slope / max((slope / self.loss.rise).max(), (-slope / self.loss.fall).max(), 1.0)
-        beyond = np.maximum(np.abs(self.B.T @ (self.share * slope)) - self.kink, 0)
+        slope = slope / max((slope / self.loss.slope_above).max(), (-slope / self.loss.slope_below).max(), 1.0)
+        beyond = np.maximum(np.abs(self.B.T @ (self.share * slope)) - self.l1, 0)
         paid = 10 * beyond * np.maximum(np.abs(t), 1)
-        np.divide(beyond**2, 2 * self.bend, out=paid, where=self.bend > 0)
+        np.divide(beyond**2, 2 * self.l2, out=paid, where=self.l2 > 0)
         return self.share @ (-slope * self.y - self.loss.conjugate(slope)) - paid.sum()
 
 

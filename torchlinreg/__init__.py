@@ -4,10 +4,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from torchlinreg.comparison import compare
-from torchlinreg.grid import TorchLinearRegressorCV
-from torchlinreg.inference import bootstrap
-from torchlinreg.regressor import TorchLinearRegressor
+from torchlinreg.analysis.bootstrap import bootstrap
+from torchlinreg.analysis.compare import compare
+from torchlinreg.estimators.regressor import TorchLinearRegressor
+from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
 
 if TYPE_CHECKING:
     from torchlinreg import callbacks, datasets, displays, losses, schedules

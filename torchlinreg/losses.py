@@ -1,6 +1,6 @@
 """The losses, as objects: for those that have a parameter, such as ``loss=Quantile(0.9)``."""
 
-from torchlinreg.engine.losses import (
+from torchlinreg.engine.objective.losses import (
     AbsoluteError,
     EpsilonInsensitive,
     Huber,

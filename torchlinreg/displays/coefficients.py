@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from torchlinreg.analysis.bootstrap import bootstrap
 from torchlinreg.displays.drawing import (
     PANELS_IN_A_ROW,
     import_matplotlib,
@@ -21,7 +22,6 @@ from torchlinreg.displays.drawing import (
     titles,
     to_array,
 )
-from torchlinreg.inference import bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +78,8 @@ class CoefficientDisplay:
     >>> [text.get_text() for text in display.ax_.get_yticklabels()]
     ['size', 'age']
     """
+
+    __module__ = "torchlinreg.displays"
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from sklearn.pipeline import Pipeline
 
-from torchlinreg.arrays import to_numpy
+from torchlinreg.inputs.arrays import to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -56,6 +56,8 @@ class LossCurveDisplay:
     'log'
     """
 
+    __module__ = "torchlinreg.displays"
+
     def __init__(
         self,
         loss_curve: ArrayLike,
@@ -240,6 +242,8 @@ class FitDisplay:
     >>> display.line_.get_color()
     'red'
     """
+
+    __module__ = "torchlinreg.displays"
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from torchlinreg.displays.drawing import (
     titles,
     to_array,
 )
-from torchlinreg.frames import names_after
+from torchlinreg.inputs.frames import names_after
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +72,8 @@ class RegularizationPathDisplay:
     >>> display.ax_.get_xscale()
     'log'
     """
+
+    __module__ = "torchlinreg.displays"
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""The engine: knows torch, and nothing of scikit-learn."""
+"""Training, by torch, NumPy and SciPy only; each folder imports only those before it in `ORDER`."""

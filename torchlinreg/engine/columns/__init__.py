@@ -1,0 +1,1 @@
+"""Many models at once, a column each: grids, resamples, paths."""

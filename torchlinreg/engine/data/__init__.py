@@ -1,0 +1,1 @@
+"""The rows: iterate over them, multiply by them, reduce them."""

@@ -1,0 +1,1 @@
+"""The two ways of fitting, textbook and untuned, put together."""

@@ -1,0 +1,1 @@
+"""The objective: losses, penalties and linear models, their values, gradients and Hessians."""

@@ -1,0 +1,1 @@
+"""From an objective to iterates; no solver knows a concrete loss, penalty or source."""

@@ -1,0 +1,1 @@
+"""Solvers whose steps see all rows."""

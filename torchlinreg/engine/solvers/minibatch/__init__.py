@@ -1,0 +1,1 @@
+"""Mini-batch gradient descent: the loop, optimizers, schedules, stopping."""

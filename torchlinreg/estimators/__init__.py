@@ -1,0 +1,4 @@
+"""The scikit-learn estimators.
+
+Imports: inputs, engine.
+"""

@@ -1,0 +1,1 @@
+"""What a grid is made of, and how its candidates are scored."""

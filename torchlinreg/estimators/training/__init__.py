@@ -1,0 +1,1 @@
+"""What goes on around a training: callbacks, rows held out, what a stream leaves behind, warnings."""
