@@ -1,4 +1,4 @@
-"""What is done with estimators: tables that compare them, confidence intervals of their coefficients.
+"""Compares estimators, and estimates confidence intervals of their coefficients.
 
 Imports: estimators, inputs, engine.
 """

@@ -1,7 +1,8 @@
-"""Linear regressions side by side on one data set."""
+"""`compare`: linear regressions side by side on one data set."""
 
 import warnings
 from collections.abc import Iterable, Mapping
+from math import prod
 from numbers import Integral
 from statistics import median
 from time import perf_counter
@@ -23,7 +24,7 @@ from sklearn.utils import check_array, check_consistent_length, check_scalar
 
 from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.inputs.arrays import to_numpy
-from torchlinreg.inputs.files import unusable
+from torchlinreg.inputs.frames import unusable
 
 __all__ = ["compare", "default_estimators"]
 
@@ -112,7 +113,7 @@ def compare(
             f"R2 needs at least two held-out rows, and test_size={test_size} of {len(X)} rows leaves one: "
             "raise test_size or bring more rows"
         )
-    # Of X as it is, unless only pipelines can tell what it is in numbers
+    # Of X as it is, unless pipelines have to make numbers of it
     reference = None if bad else _reference(split[0], split[2])
     rows = {}
     for name, model in estimators.items():
@@ -124,7 +125,7 @@ def compare(
                     raise
                 reason = str(error).partition("\n")[0]
                 raise ValueError(_advice(f"{name} cannot use X as it is ({reason})", bad)) from error
-        # Once for all repeats and targets, and with the name: most warnings do not tell who gives them.
+        # Once for all repeats and targets, with the name of the estimator
         for category, text in dict.fromkeys((warning.category, str(warning.message)) for warning in caught):
             warnings.warn(f"{name}: {text}", category, stacklevel=2)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=_COLUMNS)
@@ -137,16 +138,16 @@ def default_estimators(
     random_state: int | None = 0,
     torch_regressor: TorchLinearRegressor | None = None,
 ) -> dict[str, BaseEstimator]:
-    """Name the four regressors that :func:`compare` compares unless told otherwise.
+    """Return the four regressors that :func:`compare` compares by default, by name.
 
     Parameters
     ----------
     n_targets : int, default=1
-        Columns of `y`. SGDRegressor fits one, so for more it is wrapped in a MultiOutputRegressor.
+        Columns of `y`. For more than one, SGDRegressor is wrapped in a MultiOutputRegressor.
     random_state : int or None, default=0
         Seed of the two that descend by random mini-batches.
     torch_regressor : TorchLinearRegressor, default=None
-        Taken as it is in place of `TorchLinearRegressor(random_state=random_state)`.
+        Used instead of `TorchLinearRegressor(random_state=random_state)`.
 
     Returns
     -------
@@ -165,11 +166,11 @@ def default_estimators(
 
 
 def _check_data(X: Any, y: Any) -> tuple[np.ndarray | pd.DataFrame, np.ndarray]:
-    """Leave a DataFrame `X` as it is, make anything else an array, and check that `y` is numbers."""
+    """Return `X` as it is if it is a DataFrame, else as an array, and `y` as floats."""
     X, y = (to_numpy(part, name) if isinstance(part, torch.Tensor) else part for name, part in (("X", X), ("y", y)))
     targets = y.to_frame() if isinstance(y, pd.Series) else y
     if isinstance(targets, pd.DataFrame) and (bad := _bad_columns(targets)):
-        raise ValueError(f"y holds what is no number: {bad}. Regressions predict numbers: drop or mend these rows")
+        raise ValueError(f"y is not numeric: {bad}. Regressions predict numbers: drop or mend these rows")
     if not isinstance(X, pd.DataFrame):
         X = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
     y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
@@ -180,7 +181,7 @@ def _check_data(X: Any, y: Any) -> tuple[np.ndarray | pd.DataFrame, np.ndarray]:
 
 
 def _bad_columns(X: np.ndarray | pd.DataFrame) -> str:
-    """Name the columns that linear models cannot use as they are; an empty text if there are none."""
+    """Return the names of the columns that linear models cannot use as they are; an empty string if there are none."""
     found = unusable(pd.DataFrame(X))
     not_numeric = [*found.get("text", ()), *found.get("dates", ())]
     groups = {"not numeric": not_numeric, **{kind: found[kind] for kind in found if kind not in {"text", "dates"}}}
@@ -199,7 +200,7 @@ def _reference(X: Any, y: np.ndarray) -> np.ndarray:
 
 
 def _named(estimators: Mapping[str, BaseEstimator] | Iterable[BaseEstimator]) -> dict[str, BaseEstimator]:
-    """Name each estimator, after its class and a count where no name is given."""
+    """Return the estimators by name: those given or, for a list, their classes, numbered if repeated."""
     if isinstance(estimators, BaseEstimator) or not isinstance(estimators, Iterable):
         raise TypeError(f"estimators must be a mapping of names or a list, not one {type(estimators).__name__}")
     if isinstance(estimators, Mapping):
@@ -217,7 +218,7 @@ def _named(estimators: Mapping[str, BaseEstimator] | Iterable[BaseEstimator]) ->
 
 
 def _class_name(model: Any) -> str:
-    """Give `StandardScaler + SGDRegressor` for a pipeline and the class's name for anything else."""
+    """Return the name of a class, or for a pipeline those of its steps, as `StandardScaler + SGDRegressor`."""
     if isinstance(model, Pipeline):
         return " + ".join(_class_name(step) for _, step in model.steps if step not in (None, "passthrough"))
     return type(model).__name__
@@ -230,7 +231,7 @@ def _timed(call: Any, *args: Any) -> tuple[Any, float]:
 
 
 def _measure(estimator: BaseEstimator, split: list, reference: np.ndarray | None, n_repeats: int) -> list[float]:
-    """Fill one row of the table; without a reference, one is fitted on what the estimator makes of `X`."""
+    """Return one row of the table; without a reference, one is fitted to what the pipeline makes of `X`."""
     X_train, X_test, y_train, y_test = split
     fit_seconds, predict_seconds = [], []
     for _ in range(n_repeats):
@@ -246,7 +247,7 @@ def _measure(estimator: BaseEstimator, split: list, reference: np.ndarray | None
     if coef is not None and _explains(coef, rows, train_prediction):
         if reference is None:
             if rows is X_train:
-                raise ValueError("it would take texts or dates for numbers")
+                raise ValueError("it would convert texts or dates to numbers")
             reference = _reference(rows, y_train)
         difference = float(np.abs(coef - reference).max())
     else:
@@ -261,7 +262,7 @@ def _measure(estimator: BaseEstimator, split: list, reference: np.ndarray | None
 
 
 def _after_preparation(model: Any, X: Any) -> tuple[Any, Any]:
-    """Split off the steps of a pipeline up to the last that is no scaler; give the others and what they get."""
+    """Return the steps of a pipeline after the last one that is no scaler, and their input."""
     model = getattr(model, "best_estimator_", model)
     if not isinstance(model, Pipeline):
         return model, X
@@ -271,7 +272,7 @@ def _after_preparation(model: Any, X: Any) -> tuple[Any, Any]:
 
 
 def _coefficients(model: Any) -> np.ndarray | None:
-    """Coefficients (n_targets, n_features) of a fitted model for its own input's units; None if not known."""
+    """Return the coefficients (n_targets, n_features) of a model in the units of its input; None if not known."""
     model = getattr(model, "best_estimator_", model)
     if isinstance(model, MultiOutputRegressor):
         columns = [_coefficients(column) for column in model.estimators_]
@@ -281,15 +282,13 @@ def _coefficients(model: Any) -> np.ndarray | None:
         factors = [_scale_factor(step) for _, step in model.steps[:-1]]
         if coef is None or any(factor is None for factor in factors):
             return None
-        for factor in factors:
-            coef = coef * factor
-        return coef
+        return prod(factors, start=coef)
     coef = getattr(model, "coef_", None)
     return None if coef is None else np.atleast_2d(coef)
 
 
 def _scale_factor(scaler: Any) -> np.ndarray | float | None:
-    """Give what one unit of each feature becomes after a scaler; None for any other transformer."""
+    """Return what a scaler multiplies each feature by; None for any other transformer."""
     if scaler in (None, "passthrough"):
         return 1.0
     if isinstance(scaler, MinMaxScaler):
@@ -302,12 +301,12 @@ def _scale_factor(scaler: Any) -> np.ndarray | float | None:
 def _explains(coef: np.ndarray, X: Any, prediction: np.ndarray) -> bool:
     """Whether the predictions are linear in `X` with `coef`, not, say, exponential (PoissonRegressor).
 
-    The tolerance, a hundredth of the predictions' spread, is wide enough for float32 and far too narrow for
-    any other link.
+    The tolerance, a hundredth of the predictions' standard deviation, is wide enough for float32 and too narrow for any
+    other link function.
     """
     try:
         X = X if issparse(X) else np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError):  # texts that only the model knows how to read
+    except (TypeError, ValueError):  # texts that only the model can use
         return False
     prediction = prediction.reshape(X.shape[0], -1)
     if coef.shape != (prediction.shape[1], X.shape[1]):

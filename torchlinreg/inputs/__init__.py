@@ -1,4 +1,4 @@
-"""The user's objects, checked and made into tensors: arrays, frames, coefficients, files.
+"""Validates the user's objects and converts them to tensors: arrays, frames, coefficients, files.
 
 Imports: engine.
 """

@@ -1,7 +1,7 @@
-"""What the user brings, checked and turned into tensors; what the engine returns, turned back.
+"""Validation of arrays and tensors, and conversion between the two.
 
-NumPy arrays, data frames and lists go through scikit-learn's own validation. Torch tensors are checked where they
-are, with the same rules and words, so that a table on a GPU never visits the CPU.
+NumPy arrays, data frames and lists go through scikit-learn's own validation. Torch tensors are checked by the same
+rules on their own device, so that a table on a GPU is never copied to the CPU.
 """
 
 from numbers import Number, Real
@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from torchlinreg.engine.data.csr import SparseTable
 from torchlinreg.engine.runtime.devices import carry, widest
-from torchlinreg.inputs.frames import FLOATS, advice, float_types, naming_columns
+from torchlinreg.inputs.frames import FLOATS, advice, float_types, naming_columns, refuse_dates
 
 
 def check_X_y(estimator, X, y, *, reset: bool = True):
@@ -36,42 +36,31 @@ def check_X_y(estimator, X, y, *, reset: bool = True):
         y = to_numpy(y, "y") if isinstance(y, torch.Tensor) else y
         with naming_columns(X=X, y=y):
             return _check_arrays(estimator, X, y, reset=reset)
-    if y is None:
-        raise ValueError(f"This {type(estimator).__name__} estimator requires y to be passed, but y is None.")
-    X = _check_tensor(estimator, X) if reset else check_X(estimator, X)
-    if not isinstance(y, torch.Tensor):
+    X = _check_tensor(estimator, X)
+    if y is not None and not isinstance(y, torch.Tensor):
         with naming_columns(y=y):
             given = check_array(y, ensure_2d=False, ensure_all_finite=False, input_name="y")
             y = to_tensor(_finite_floats(given))
-    y = _check_target(y, X)
-    if not reset:
-        return X, y
-    vars(estimator).pop("feature_names_in_", None)  # of an earlier fit on a data frame
-    estimator.n_features_in_ = X.shape[1]
-    return X, y
+    y = y if y is None else _check_target(y, X)
+    return validate_data(estimator, X, y, reset=reset, skip_check_array=True)
 
 
 def check_X(estimator, X):
-    """Validate data to predict for against what the estimator was fitted on."""
-    if not isinstance(X, torch.Tensor):
-        with naming_columns(X=X):
-            return validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=float_types(X), reset=False)
-    X = _check_tensor(estimator, X)
-    if X.shape[1] != estimator.n_features_in_:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input."
-        )
-    return X
+    """Validate data to predict for, and compare their features with those recorded on the estimator."""
+    if isinstance(X, torch.Tensor):
+        X = _check_tensor(estimator, X)
+        return validate_data(estimator, X, reset=False, skip_check_array=True)
+    with naming_columns(X=X):
+        return validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=float_types(X), reset=False)
 
 
 def check_weight(sample_weight, X, *, to_mean_one: bool = True) -> np.ndarray | None:
-    """Validate sample weights, and scale them to mean one in float64, unless they are to stay as they are.
+    """Validate sample weights, and scale them to mean one if asked to; in float64.
 
     Raises
     ------
     ValueError
-        If a weight is negative or, where a mean of one is wanted, none is positive.
+        If a weight is negative or, to be scaled, none is positive.
     """
     if sample_weight is None:
         return None
@@ -84,36 +73,38 @@ def check_weight(sample_weight, X, *, to_mean_one: bool = True) -> np.ndarray | 
         weight = _check_sample_weight(
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=not to_mean_one
         )
-        assert_all_finite(weight, input_name="sample_weight")  # a single number for all rows comes unchecked
+        assert_all_finite(
+            weight, input_name="sample_weight"
+        )  # which _check_sample_weight does not do for a single number
     if not to_mean_one:
         return weight
     largest = weight.max()
     if largest == 0:
         raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
-    weight = weight / largest  # before the mean, which could overflow
+    weight = weight / largest  # first, as the mean could overflow
     return weight / weight.mean()
 
 
 def to_numpy(tensor: torch.Tensor, name: str) -> np.ndarray:
-    """Return a tensor of the user's as an array, from wherever and however it is kept.
+    """Return a tensor as an array, from any device and of any floating type.
 
     Raises
     ------
     ValueError
-        If there is nothing that could be returned.
+        If it is sparse, complex or without data.
     """
     tensor = _check_kind(tensor, name).detach().cpu()
     return (tensor.double() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def to_tensor(array) -> torch.Tensor | SparseTable:
-    """Return the array as a tensor, or a CSR matrix as a table, that shares its memory, read-only arrays included."""
+    """Return an array as a tensor that shares its memory, even if it is read-only; a CSR matrix as a SparseTable."""
     if sparse.issparse(array):
         return SparseTable.of_csr(*map(to_tensor, (array.indptr, array.indices, array.data)), array.shape[1])
     if isinstance(array, torch.Tensor):
         # a tensor made under inference mode cannot take part in a graph
         return array.clone() if array.is_inference() else array
-    if min(array.strides, default=0) < 0:  # of a dimension of length one, which NumPy calls contiguous all the same
+    if min(array.strides, default=0) < 0:  # even in a contiguous array, for a dimension of length one
         array = array.copy()
     if not array.flags.writeable:
         array = np.asarray(_Writeable(array))
@@ -121,7 +112,7 @@ def to_tensor(array) -> torch.Tensor | SparseTable:
 
 
 def _without_duplicates(X):
-    """Return the matrix with numbers for the same place summed up, which is what they mean."""
+    """Return a sparse matrix with the entries of duplicate indices summed up."""
     if not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
@@ -129,7 +120,7 @@ def _without_duplicates(X):
 
 
 class _Writeable:
-    """The same memory announced as writeable: torch warns otherwise, and nothing here writes to it."""
+    """The memory of an array declared writeable: torch warns otherwise, and nothing here writes to it."""
 
     def __init__(self, array: np.ndarray):
         interface = array.__array_interface__
@@ -154,16 +145,15 @@ def _check_arrays(estimator, X, y, *, reset: bool) -> tuple[np.ndarray, np.ndarr
     if sparse.issparse(X):
         X = _without_duplicates(X)
         stored = X.data
-    # torch sums with all cores, and only a sum that is not finite is worth a closer look
+    # A finite sum means that all terms are finite, and torch sums on all cores
     if not to_tensor(stored).sum().isfinite():
         assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
     return X, _finite_floats(y)
 
 
 def _finite_floats(y: np.ndarray) -> np.ndarray:
-    """Return a target that is an array of numbers in one of the precisions, or refuse it."""
-    if y.dtype.kind in "mM":
-        raise ValueError(advice("y", "Dates", ()))
+    """Return a target in float32 or float64, or refuse it if it is not numeric or not finite."""
+    refuse_dates("y", y)
     y = np.ascontiguousarray(y, dtype=y.dtype if y.dtype in FLOATS else np.float64)
     assert_all_finite(y, input_name="y")  # None becomes NaN only here
     return y
@@ -193,7 +183,7 @@ def _check_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
 
 
 def _check_target(y: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
-    """Apply scikit-learn's rules for y to a tensor, and bring it to the features."""
+    """Apply scikit-learn's rules for y to a tensor, and move it to the device of X."""
     y = _check_kind(y, "y").detach()
     y = carry(y, X.device, widest(X.device) if y.dtype == torch.float64 else y.dtype)
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] == 0):
@@ -206,7 +196,7 @@ def _check_target(y: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
 
 
 def _check_kind(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """Refuse tensors that are not tables of real numbers."""
+    """Refuse tensors that are sparse, complex or without data."""
     if tensor.layout != torch.strided:
         raise ValueError(f"{name} is a sparse tensor (layout {tensor.layout}); use {name}.to_dense().")
     if tensor.is_complex():
@@ -217,7 +207,8 @@ def _check_kind(tensor: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def _refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
-    # A sum is finite only if every term is, and needs no mask of the table's size
+    """Refuse NaN and infinity, and name the columns that they are in."""
+    # A finite sum means that all terms are finite, and needs no mask of the size of the table
     if tensor.sum().isfinite():
         return
     for what, trouble, found in (

@@ -1,4 +1,4 @@
-"""Weights and intercepts as users know them, and theta as the engine does: (n_features + fit_intercept, n_targets)."""
+"""`coef_` and `intercept_`, and the engine's theta of shape (n_features + fit_intercept, n_targets)."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ def coef_shape(n_features: int, n_targets: int, y_ndim: int) -> tuple[int, ...]:
 
 
 def make_theta(coef, intercept, n_features: int, n_targets: int, y_ndim: int, *, fit_intercept: bool) -> torch.Tensor:
-    """Check where training is to start, in the shapes of `coef_` and `intercept_` or None for zeros.
+    """Return theta for initial values in the shapes of `coef_` and `intercept_`, or None for zeros.
 
     Raises
     ------
@@ -28,34 +28,34 @@ def make_theta(coef, intercept, n_features: int, n_targets: int, y_ndim: int, *,
 
 
 def split_theta(theta: torch.Tensor, n_features: int, y_ndim: int, dtype: torch.dtype) -> tuple:
-    """Return `coef_`, `intercept_`, and both in float64 for all targets, whatever shape y had."""
+    """Return `coef_`, `intercept_`, and both in float64 with an axis for the targets whatever shape y had."""
     theta = theta.detach().cpu().double().numpy()
-    wide = np.array(theta[:n_features].T, order="C"), theta[n_features:].sum(0)  # copies: no memory of torch's stays
+    in_float64 = np.array(theta[:n_features].T, order="C"), theta[n_features:].sum(0)  # copies, not torch's memory
     name = str(dtype).removeprefix("torch.")
-    coef, intercept = wide[0].astype(name), theta[n_features:].astype(name)
+    coef, intercept = in_float64[0].astype(name), theta[n_features:].astype(name)
     if y_ndim == 1:
-        return coef[0], intercept[0, 0] if len(intercept) else 0.0, wide
-    return coef, intercept[0] if len(intercept) else 0.0, wide
+        return coef[0], intercept[0, 0] if len(intercept) else 0.0, in_float64
+    return coef, intercept[0] if len(intercept) else 0.0, in_float64
 
 
 def plain_number(name: str, given):
-    """Convert to a float what is neither None nor a name; there are fractions, and integers too large for one.
+    """Return a parameter as a float unless it is None or a string.
 
     Raises
     ------
     ValueError
-        If that cannot be done.
+        If it cannot be converted, such as an integer that is too large.
     """
     return given if given is None or isinstance(given, str) else to_array(name, given, "give a float").item()
 
 
 def per_target(name: str, given, n_targets: int, highest: float) -> np.ndarray:
-    """Check a parameter that each target may have a value of its own of.
+    """Return a value of a parameter for each target, given one for all or one for each.
 
     Raises
     ------
     ValueError
-        If it is not made of finite numbers between 0 and `highest`, one or one for each target.
+        If the values are not finite numbers between 0 and `highest`.
     """
     values = to_array(name, given, f"give one number, or one for each of {n_targets} targets")
     if values.shape not in ((), (n_targets,)):
@@ -66,7 +66,7 @@ def per_target(name: str, given, n_targets: int, highest: float) -> np.ndarray:
 
 
 def _initial(name: str, given, shape: tuple[int, ...]) -> np.ndarray:
-    """Check where training is to start."""
+    """Return an initial value as an array; zeros for None."""
     if given is None:
         return np.zeros(shape)
     start = to_array(name, given, f"this data needs shape {shape}")
@@ -78,7 +78,13 @@ def _initial(name: str, given, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def to_array(name: str, given, wanted: str) -> np.ndarray:
-    """Convert to an array of float64 what should be real numbers."""
+    """Return real numbers as an array of float64.
+
+    Raises
+    ------
+    ValueError
+        If they are none; the message ends in `wanted`.
+    """
     try:
         array = np.asarray(to_numpy(given, name) if isinstance(given, torch.Tensor) else given)
         if array.dtype.kind not in "buifO":

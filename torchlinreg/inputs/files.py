@@ -1,4 +1,4 @@
-"""Tables as they are found in files: separators, encodings, decimal commas, padded names, many words for nothing."""
+"""Tables from CSV and Parquet files: separator, encoding and decimal mark are recognised, texts become numbers."""
 
 import csv
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype, is_object_dtype, is_string_dtype
+
+from torchlinreg.inputs.frames import is_text, unusable
 
 __all__ = ["FEW", "is_text", "number_pattern", "numbers_in", "read_table", "unusable"]
 
@@ -17,10 +18,10 @@ _PARQUET = {".parquet", ".pq"}
 _SEPARATORS = ",;\t|"
 _MISSING = ["", "?", "-", "--", ".", "na", "Na", "N.A.", "n.a.", "none", "Null", "NIL", "nil", "missing", "#REF!"]
 _MISSING += ["NA", "N/A", "n/a", "<NA>", "NaN", "nan", "null", "NULL", "None", "#N/A", "#VALUE!", "#DIV/0!"]
-# A separator that no text has, so that pandas, which opens compressed files and addresses too, gives whole lines
+# A separator that no text contains: pandas, which opens compressed files and URLs too, then returns whole lines
 _NO_SEPARATOR = "\x1f"
 _SAMPLE_LINES = 200
-FEW = 1000  # texts that are looked at before all are: most columns of texts show soon that they are nothing else
+FEW = 1000  # texts that are looked at before all of them: most columns of texts show early that they are no numbers
 
 
 def read_table(
@@ -28,17 +29,17 @@ def read_table(
 ) -> tuple[pd.DataFrame, str]:
     r"""Read a file by its ending: Parquet, or else CSV (compressed ones too, as pandas does).
 
-    Names and texts lose the spaces around them, names that come twice are numbered, the usual words for a missing
-    value are NaN, and texts that are all numbers, grouped ones like 1,234 too, become numbers.
+    Names and texts are stripped of spaces, repeated names are numbered, the usual words for a missing value become NaN,
+    and columns of texts that are all numbers, such as 1,234, become numeric.
 
     Parameters
     ----------
     path : str
     sep : str, default=None
-        What separates the columns of a CSV file, as for :func:`pandas.read_csv`; None chooses among comma,
-        semicolon, tab, pipe and spaces by the first lines.
+        Separator of a CSV file, as for :func:`pandas.read_csv`; None chooses among comma, semicolon, tab, pipe and
+        spaces by the first lines.
     encoding : str, default=None
-        Of a CSV file; None means UTF-8.
+        Encoding of a CSV file; None means UTF-8.
     decimal : {".", ","}, default=None
         The decimal mark of a CSV file; None decides by the first lines.
 
@@ -46,7 +47,7 @@ def read_table(
     -------
     table : DataFrame
     decimal : str
-        The decimal mark of its texts.
+        The decimal mark of the file.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def read_table(
     if Path(path).suffix.lower() in _PARQUET:
         return _tidied(_read_parquet(path), "."), "."
     try:
-        # It is read twice, and what comes through a pipe can be read once.
+        # The file is read twice, and a pipe can be read once only
         whole = Path(path).read_bytes() if Path(path).is_fifo() else None
         sample = _first_lines(path if whole is None else BytesIO(whole), encoding)
         sep = {r"\t": "\t", "tab": "\t"}.get(sep, sep) or _separator(sample)
@@ -84,36 +85,8 @@ def read_table(
     return _tidied(table, decimal), decimal
 
 
-def unusable(table: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Find the columns from which linear regressions cannot learn as they are.
-
-    Parameters
-    ----------
-    table : DataFrame
-
-    Returns
-    -------
-    found : dict of str to dict
-        For "text", "dates" and "missing or infinite values" the columns that are so, each with a count: of different
-        texts or dates, or of missing values.
-    """
-    found: dict[str, dict[str, int]] = {"text": {}, "dates": {}, "missing or infinite values": {}}
-    for name, column in table.items():
-        if not is_numeric_dtype(column):
-            kind = "dates" if is_datetime64_any_dtype(column) else "text"
-            found[kind][str(name)] = column.dropna().astype(str).nunique()
-        elif missing := int((~np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan))).sum()):
-            found["missing or infinite values"][str(name)] = missing
-    return {kind: columns for kind, columns in found.items() if columns}
-
-
-def is_text(column: pd.Series) -> bool:
-    """Whether a column is of texts, or of any objects, and not a pandas category."""
-    return (is_object_dtype(column) or is_string_dtype(column)) and not isinstance(column.dtype, pd.CategoricalDtype)
-
-
 def number_pattern(decimal: str) -> str:
-    """Give a regular expression for a number in digits, with or without marks between its thousands."""
+    """Return a regular expression for a number, with or without marks between its thousands."""
     mark, group = re.escape(decimal), "[.'’\u00a0\u202f ]" if decimal == "," else "[,'’\u00a0\u202f ]"
     return rf"[+−-]?(?:\d{{1,3}}(?:{group}\d{{3}})+(?:{mark}\d*)?|\d+(?:{mark}\d*)?|{mark}\d+)(?:[eE][+-]?\d+)?"
 
@@ -143,7 +116,7 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
 
 def _read_csv(source: str | BytesIO, sep: str, encoding: str | None, decimal: str) -> pd.DataFrame:
-    # The C parser guesses types chunk by chunk, and mixes them within a column, unless told not to.
+    # By default the C parser infers types chunk by chunk, and mixes them within a column
     engine = {"low_memory": False} if len(sep) == 1 or sep == r"\s+" else {"engine": "python"}
     return pd.read_csv(
         source, sep=sep, encoding=encoding, decimal=decimal, na_values=_MISSING, skipinitialspace=True, **engine
@@ -165,7 +138,7 @@ def _first_lines(source: str | BytesIO, encoding: str | None) -> list[str]:
 
 
 def _cells(lines: list[str], sep: str) -> list[list[str]]:
-    """Split lines into cells, without the last row, whose quotes the sample may have cut."""
+    """Split lines into cells, without the last row, which may be incomplete."""
     if len(sep) > 1:  # a regular expression
         return [re.split(sep, line) for line in lines]
     rows = list(csv.reader((f"{line}\n" for line in lines), delimiter=sep, skipinitialspace=True))
@@ -173,9 +146,9 @@ def _cells(lines: list[str], sep: str) -> list[list[str]]:
 
 
 def _separator(lines: list[str]) -> str:
-    """Choose the separator by which most rows have as many cells as the heading, more than one.
+    """Return the separator with which most rows have as many cells as the heading, more than one.
 
-    Spaces are in many a heading and text: they separate only if nothing else does, and every row alike.
+    Spaces occur in headings and texts: they are the separator only if no other is, and all rows have as many cells.
     """
 
     def fit(sep: str) -> tuple[float, int]:
@@ -188,7 +161,7 @@ def _separator(lines: list[str]) -> str:
 
 
 def _decimal(lines: list[str], sep: str) -> str:
-    """Find whether numbers have decimal commas; 1,234 is a thousand unless semicolons leave commas for decimals."""
+    """Return the decimal mark; 1,234 is a thousand unless semicolons separate the columns."""
     comma = r"[+-]?[\d.]*\d,\d+" if sep == ";" else r"[+-]?[\d.]*\d,(?:\d{1,2}|\d{4,})"
     kinds = Counter()
     for row in _cells(lines, sep):
@@ -199,8 +172,8 @@ def _decimal(lines: list[str], sep: str) -> str:
 
 
 def _tidied(table: pd.DataFrame, decimal: str) -> pd.DataFrame:
-    """Trim names and texts, and read as numbers the columns of texts that are all numbers."""
-    # What ends every line with a separator makes a last column without name or value.
+    """Strip names and texts, and convert columns of texts that are all numbers."""
+    # A separator at the end of every line makes a last column without name or values
     table = table.loc[:, [not (str(name).startswith("Unnamed: ") and table[name].isna().all()) for name in table]]
     names = _numbered(str(name).strip() for name in table.columns)
     columns = [column for _, column in table.items()]

@@ -1,7 +1,7 @@
-"""Tables with columns of names and types of their own: what scikit-learn's refusals of them leave unsaid.
+"""Data frames and arrays of objects: what about their columns keeps a regression from learning.
 
-Frames of pandas, polars and pyarrow go through scikit-learn's own validation, like everything else. Where that says no,
-the refusal is completed here: which columns are to blame, and what to put before the estimator so that they are not.
+Frames of pandas, polars and pyarrow go through scikit-learn's own validation, as everything else does. If that refuses
+one, the error is completed here: which columns are to blame, and what to put before the estimator.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import pandas as pd
+from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype, is_object_dtype, is_string_dtype
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
@@ -27,37 +29,74 @@ REMEDIES = {
 
 
 def float_types(X) -> list | type:
-    """Return what scikit-learn is to make of X: float32 where nothing else is in it, float64 for any other numbers.
+    """Return the types for scikit-learn to convert X to: float32 if all of it is float32, float64 for other numbers.
 
     Raises
     ------
     ValueError
-        If columns are dates or durations, which would pass for large numbers, and missing ones for huge ones.
+        If columns are dates or durations.
     """
-    if isinstance(X, np.ndarray):  # first, as the question whether X is a frame takes longer
-        if X.dtype.kind in "mM":
-            raise ValueError(advice("X", "Dates", ()))
+    refuse_dates("X", X)
+    if isinstance(X, np.ndarray) or not nw.dependencies.is_into_dataframe(X):
         return FLOATS
-    if not nw.dependencies.is_into_dataframe(X):
-        return FLOATS
-    schema = nw.from_native(X).schema
-    dates = [name for name, dtype in schema.items() if dtype.is_temporal()]
-    if dates:
-        raise ValueError(advice("X", "Dates", dates))
-    return np.float32 if all(dtype == nw.Float32 for dtype in schema.values()) else FLOATS
+    return np.float32 if all(dtype == nw.Float32 for dtype in nw.from_native(X).schema.values()) else FLOATS
+
+
+def refuse_dates(name: str, values) -> None:
+    """Refuse dates and durations, which would be converted to large numbers, and missing ones to huge ones.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(values, np.ndarray):  # first, as asking whether X is a frame takes longer
+        if values.dtype.kind in "mM":
+            raise ValueError(advice(name, "Dates", ()))
+    elif nw.dependencies.is_into_dataframe(values):
+        dates = [column for column, dtype in nw.from_native(values).schema.items() if dtype.is_temporal()]
+        if dates:
+            raise ValueError(advice(name, "Dates", dates))
+
+
+def is_text(column: pd.Series) -> bool:
+    """Whether a column is of texts, or of any objects, and not a pandas category."""
+    return (is_object_dtype(column) or is_string_dtype(column)) and not isinstance(column.dtype, pd.CategoricalDtype)
+
+
+def unusable(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the columns that linear regressions cannot use as they are: judged by their types, none is converted.
+
+    Parameters
+    ----------
+    table : DataFrame
+
+    Returns
+    -------
+    found : dict of str to dict
+        For "text", "dates" and "missing or infinite values", each if there are any, columns with a count: of different
+        texts or dates, or of missing and infinite values.
+    """
+    found: dict[str, dict[str, int]] = {"text": {}, "dates": {}, "missing or infinite values": {}}
+    for name, column in table.items():
+        if not is_numeric_dtype(column):
+            kind = "dates" if is_datetime64_any_dtype(column) else "text"
+            found[kind][str(name)] = column.dropna().astype(str).nunique()
+        elif missing := int((~np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan))).sum()):
+            found["missing or infinite values"][str(name)] = missing
+    return {kind: columns for kind, columns in found.items() if columns}
 
 
 @contextmanager
 def naming_columns(**tables) -> Iterator[None]:
-    """Add to a refusal that is raised inside the columns that are to blame, and the way out.
+    """Add to an error that is raised inside which columns are to blame, and what to do about them.
 
     Parameters
     ----------
     **tables : array-like or DataFrame
-        What is validated inside, by the name that it has in messages.
+        The data validated inside, by their names in messages.
     """
     try:
-        with np.errstate(invalid="ignore", over="ignore"):  # of the sums by which scikit-learn looks for infinities
+        with np.errstate(invalid="ignore", over="ignore"):  # of scikit-learn's sums, which look for infinities
             yield
     except (TypeError, ValueError, OverflowError) as refusal:
         lines = [line for name, table in tables.items() for line in _explanations(name, table)]
@@ -85,13 +124,13 @@ def advice(table: str, trouble: str, names: Iterable) -> str:
 
 
 def _explanations(table: str, values) -> Iterator[str]:
-    """Find what keeps the columns of a table from being learnt from."""
+    """Yield a line for each kind of trouble in the columns of a table."""
     found: dict[str, list] = {trouble: [] for trouble in REMEDIES}
     try:
         for name, column in _columns(values):
             for trouble in _troubles(column):
                 found[trouble].append(name)
-    except (TypeError, ValueError):  # no table at all: the refusal is about that
+    except (TypeError, ValueError):  # not a table at all: the error says so
         return
     for trouble, names in found.items():
         if names:
@@ -112,6 +151,7 @@ def _columns(values) -> Iterator[tuple]:
 
 
 def _troubles(column) -> Iterator[str]:
+    """Yield what is wrong with a column, by converting it as scikit-learn does."""
     try:
         numbers = check_array(
             column, ensure_2d=False, dtype=np.float64, ensure_all_finite=False, ensure_min_samples=0, input_name="X"
@@ -126,7 +166,7 @@ def _troubles(column) -> Iterator[str]:
 
 
 def names_after(steps: Pipeline) -> Iterable[str] | None:
-    """Return the names that the steps of a pipeline give their features; None if one of them has no opinion."""
+    """Return the names of the features that the steps of a pipeline make; None if one of them does not know."""
     try:
         return steps.get_feature_names_out()
     except (AttributeError, ValueError):
