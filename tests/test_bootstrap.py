@@ -22,6 +22,7 @@ from torchlinreg.engine.data.batches import Rows
 from torchlinreg.engine.objective.losses import LOSSES, Huber
 from torchlinreg.engine.objective.penalties import PENALTIES
 from torchlinreg.estimators.parameters.settings import make_settings
+from torchlinreg.estimators.parameters.values import Parameters
 
 TEXTBOOK = {"learning_rate": 1e-3, "max_iter": 3, "batch_size": "full"}
 QUADRATIC = ("squared_error", "mse")
@@ -174,7 +175,11 @@ def test_rows_that_a_resample_misses(rng, loss, tol):
     model = TorchLinearRegressor(loss=loss).fit(X, y)
     rows = Rows(torch.from_numpy(X), torch.from_numpy(y)[:, None])
     theta = torch.from_numpy(np.append(model.coef_, model.intercept_))[:, None]
-    found = resampling.resample(rows, make_settings(model, rows, torch.float64), theta, 30, seed=0).theta[:, 0].numpy()
+    found = (
+        resampling.resample(rows, make_settings(Parameters.of(model), rows, torch.float64), theta, 30, seed=0)
+        .theta[:, 0]
+        .numpy()
+    )
     drawn = torch.cat([counts for _, counts in resampling.draw(50, 30, seed=0)]).numpy()
     assert 5 < (drawn[:, 0] == 0).sum() < 20
     for counts, (slope, category, intercept) in zip(drawn, found.T, strict=True):

@@ -261,7 +261,7 @@ def test_rows_without_weight(table):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"loss": "huber"}, 'answers for loss="squared_error" and "mse" only, not for loss=\'huber\'.*a number for'),
+        ({"loss": "huber"}, 'answer for loss="squared_error" and "mse" only, not for loss=\'huber\'.*a number for'),
         ({"learning_rate": 0.1, "early_stopping": True}, "early_stopping=True holds rows.*use fit"),
         ({"learning_rate": 0.1, "conditioning": "whiten"}, "conditioning='whiten' looks at a whole table.*use fit"),
     ],

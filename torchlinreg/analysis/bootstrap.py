@@ -1,4 +1,4 @@
-"""Confidence intervals for coefficients."""
+"""`bootstrap`: standard errors and confidence intervals of coefficients."""
 
 import warnings
 from collections.abc import Iterable
@@ -20,9 +20,10 @@ from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.solvers.minibatch.loop import DivergedError
 from torchlinreg.estimators.parameters.refusals import OVERFLOW
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
+from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
-from torchlinreg.estimators.training.reports import advise
+from torchlinreg.estimators.training.reports import advise_rate
 from torchlinreg.inputs.arrays import check_weight, check_X_y
 from torchlinreg.inputs.coefficients import make_theta
 from torchlinreg.inputs.frames import names_after
@@ -61,8 +62,8 @@ def bootstrap(
         Share of such intervals that hold the true coefficient, if the table is large enough for percentiles to be
         right.
     random_state : int, RandomState instance or None, default=None
-        What the draws depend on; an int gives the same result again. Orders of mini-batches are the business of the
-        estimator's own `random_state`.
+        Seed of the draws; an int gives the same result again. The orders of mini-batches depend on the estimator's own
+        `random_state`.
     sample_weight : array-like of shape (n_samples,), default=None
         Weight of each row, as in `fit`. Rows are drawn with equal chances, and keep their weights; steps of a pipeline
         before the last do not get them.
@@ -99,9 +100,9 @@ def bootstrap(
     In textbook mode a resample keeps the order of the rows, and weighs them: a row that was drawn twice counts twice in
     its mini-batch, and one that was not drawn leaves its place there empty.
 
-    A resample may miss all rows that tell what some coefficient is, such as those of a rare category. That coefficient
-    is then such that predictions for these rows stay as close to those of the estimate as may be. Columns that depend
-    on each other in all rows get the smallest coefficients, as in `fit`.
+    A resample may miss all rows that determine some coefficient, such as those of a rare category. That coefficient
+    is then chosen such that predictions for these rows stay as close to those of the estimate as possible. Columns that
+    depend on each other in all rows get the coefficients of minimum norm, as in `fit`.
 
     Memory does not grow with n_samples times n_resamples.
 
@@ -118,13 +119,14 @@ def bootstrap(
     ['estimate', 'standard_error', 'low', 'high']
     """
     model, X, names = _prepare(estimator, X, y, sample_weight)
-    # Whatever the caller has switched on, what is made here can take part in a graph
+    # Under inference mode, what is made here could not take part in a graph
     with torch.inference_mode(False), torch.no_grad():
         model.fit(X, y, sample_weight)
         names, targets = _feature_names(model, names), _target_names(y)
         X, y = check_X_y(model, X, y)
-        rows, dtype = place_rows(model, X, y, check_weight(sample_weight, X))
-        settings = make_settings(model, rows, dtype)
+        parameters = Parameters.of(model)
+        rows, dtype = place_rows(parameters, X, y, check_weight(sample_weight, X))
+        settings = make_settings(parameters, rows, dtype)
         sizes = rows.X.shape[1], rows.y.shape[1], y.ndim
         intercept = model.intercept_ if model.fit_intercept else None
         theta = make_theta(model.coef_, intercept, *sizes, fit_intercept=model.fit_intercept)
@@ -135,7 +137,7 @@ def bootstrap(
 
 
 def _prepare(estimator, X, y, sample_weight) -> tuple[TorchLinearRegressor, object, Iterable | None]:
-    """Return the model to fit to each resample, its features, and their names if only others know them.
+    """Return the model to fit to each resample, its features, and their names if steps of a pipeline made them.
 
     Raises
     ------
@@ -146,7 +148,7 @@ def _prepare(estimator, X, y, sample_weight) -> tuple[TorchLinearRegressor, obje
         last = estimator.steps[-1][1]
     if not isinstance(last, TorchLinearRegressor | TorchLinearRegressorCV):
         raise TypeError(
-            f"estimator={estimator!r} is none that bootstrap can resample for: give a TorchLinearRegressor, a "
+            f"estimator={estimator!r} is of a kind that bootstrap cannot use: give a TorchLinearRegressor, a "
             "TorchLinearRegressorCV or a Pipeline that ends in one of them. For others there is sklearn.utils.resample."
         )
     if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
@@ -165,20 +167,20 @@ def _prepare(estimator, X, y, sample_weight) -> tuple[TorchLinearRegressor, obje
 
 
 def _feature_names(model: TorchLinearRegressor, names: Iterable | None) -> list[str]:
-    """Return the names of the features, as the model knows them or as given, or else numbers."""
+    """Return the names of the features: those seen in `fit`, those given, or x0, x1, ..."""
     known = vars(model).get("feature_names_in_", names)
     return [f"x{number}" for number in range(model.n_features_in_)] if known is None else [str(name) for name in known]
 
 
 def _target_names(y) -> list[str] | None:
-    """Return the names of the columns of y, if it is a frame."""
+    """Return the names of the columns of y if it is a data frame."""
     return [str(name) for name in nw.from_native(y).columns] if nw.dependencies.is_into_dataframe(y) else None
 
 
 def _resample(
     model: TorchLinearRegressor, rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: int, seed: int
 ) -> np.ndarray:
-    """Return what is learnt from the resamples, shape (n_resamples, n_theta, n_targets)."""
+    """Return theta of each resample, shape (n_resamples, n_theta, n_targets)."""
     try:
         found = resample(rows, settings, theta, n_resamples, seed)
     except torch.linalg.LinAlgError as overflow:
@@ -186,7 +188,7 @@ def _resample(
     except DivergedError as diverged:
         raise ValueError(
             f"Training diverged on a resample, in epoch {diverged.epoch}: learning_rate={model.learning_rate} is too "
-            f"large for some of them. {advise(model, rows, settings)}"
+            f"large for some of them. {advise_rate(rows, settings)}"
         ) from None
     if not found.theta.isfinite().all():
         raise ValueError(OVERFLOW)

@@ -43,15 +43,15 @@ def compare(
     """Fit several regressors on the same rows and tabulate how well and how fast each does.
 
     Every estimator is cloned, and fitted `n_repeats` times on the same training rows. The seconds are the
-    wall-clock median of those fits, and of one prediction of the held-out rows after each of them; so with
-    three repeats or more what a library does only on its first call counts for nobody. Scores and
-    coefficients are those of the last fit.
+    wall-clock median of those fits, and of one prediction of the held-out rows after each of them: with three
+    repeats or more, what a library does on its first call only does not count. Scores and coefficients are
+    those of the last fit.
 
     Parameters
     ----------
     X : array-like or DataFrame of shape (n_samples, n_features)
-        Each estimator gets it as it is: a DataFrame with texts, dates or missing values is for pipelines that
-        encode them, and for other estimators that take them.
+        Given to each estimator as it is: texts, dates and missing values in a DataFrame need pipelines that
+        encode them, or estimators that accept them.
     y : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_targets)
         Target values.
     estimators : mapping of name to estimator, or iterable of estimators, default=None
@@ -73,9 +73,9 @@ def compare(
           the mean over the targets if there are several;
         - "max |coef - LinearRegression|": largest absolute difference between its coefficients and those
           of a LinearRegression fitted on the same training rows, in units of `y` per unit of `X`. The
-          coefficients of a pipeline of scalers and a linear model are brought to those units first; NaN
-          for a model whose predictions are not linear in `X`, or that does not show its coefficients.
-          Where `X` is not all numbers, the columns that a pipeline makes of it before any scaler stand for `X`;
+          coefficients of a pipeline of scalers and a linear model are converted to those units first; NaN
+          for a model that is not linear in `X`, or without `coef_`. Where `X` is not numeric, it is replaced
+          by what the pipeline makes of it before any scaler;
         - "fit seconds", "predict seconds".
 
     Warns

@@ -1,4 +1,4 @@
-"""What every fitted linear model can do, however it was fitted."""
+"""The base class of both estimators: predict, score and export with `coef_` and `intercept_`."""
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from torchlinreg.inputs.coefficients import split_theta
 class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """A regressor with `coef_` and `intercept_`.
 
-    Whoever inherits has a `fit` that ends in `_set_weights`, and a parameter `fit_intercept`.
+    Subclasses have a parameter `fit_intercept`, and a `fit` that calls `_set_weights`.
     """
 
     @property
     def plan_(self) -> Plan:
         """The numbers that "auto" stood for, by name; prints as a table that gives a reason for each."""
         if not hasattr(self, "_plan"):
-            raise AttributeError("plan_ is there after fit.")
+            raise AttributeError("plan_ exists after fit only.")
         return Plan(self._plan)
 
     def predict(self, X):
@@ -43,19 +43,22 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_X(self, X)
         coef, intercept = self._dense_coef(), self.intercept_
-        # Single precision would show, and coef_ is still what fit made it
-        exact = self._exact is not None and np.array_equal(np.atleast_2d(coef), self._exact[0].astype(coef.dtype))
-        if exact:
-            intercept = self._exact[1].reshape(coef.shape[:-1])
-            coef = self._exact[0].reshape(coef.shape)
+        # Rounded weights would show in the predictions; not if coef_ has been changed since fit
+        exact = self._weights_in_float64
+        if exact is not None and not np.array_equal(np.atleast_2d(coef), exact[0].astype(coef.dtype)):
+            exact = None
+        if exact is not None:
+            coef, intercept = exact[0].reshape(coef.shape), exact[1].reshape(coef.shape[:-1])
         if not isinstance(X, torch.Tensor):
-            wide = X.astype(np.float64) if exact else X
-            return (wide @ coef.T + intercept).astype(X.dtype, copy=False)
-        home = X.device if has_double(X.device) or not exact else torch.device("cpu")
-        wide = X.to(home).double() if exact else X
-        coef, intercept = (torch.as_tensor(part, dtype=wide.dtype, device="cpu").to(home) for part in (coef, intercept))
+            features = X if exact is None else X.astype(np.float64)
+            return (features @ coef.T + intercept).astype(X.dtype, copy=False)
+        device = X.device if has_double(X.device) or exact is None else torch.device("cpu")
+        features = X.to(device) if exact is None else X.to(device).double()
+        coef, intercept = (
+            torch.as_tensor(part, dtype=features.dtype, device="cpu").to(device) for part in (coef, intercept)
+        )
         with full_precision():
-            return carry(wide @ coef.t() + intercept, X.device, X.dtype)
+            return carry(features @ coef.t() + intercept, X.device, X.dtype)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the coefficient of determination R², as :meth:`sklearn.base.RegressorMixin.score` does.
@@ -68,38 +71,38 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         given = {"y": y, "predictions": self.predict(X), "sample_weight": sample_weight}
         y, predicted, sample_weight = (
-            to_numpy(part, name) if isinstance(part, torch.Tensor) else part for name, part in given.items()
+            to_numpy(values, name) if isinstance(values, torch.Tensor) else values for name, values in given.items()
         )
         return r2_score(y, predicted, sample_weight=sample_weight)
 
     def to_module(self) -> torch.nn.Linear:
-        """Return the fitted model as a module of torch, on the CPU and ready to be trained further.
+        """Return the fitted model as a `torch.nn.Linear` on the CPU, ready to be trained further.
 
         Returns
         -------
         torch.nn.Linear
-            From n_features to n_targets (1 for a one-dimensional `y`), in the precision of `coef_`, which it shares no
-            memory with. Without a bias if there is no intercept.
+            From n_features to n_targets (1 for a one-dimensional `y`), in the precision of `coef_`, of which it is a
+            copy. Without a bias if there is no intercept.
         """
         check_is_fitted(self)
         return export.to_module(self.coef_, self.intercept_, fit_intercept=self.fit_intercept)
 
     def to_sklearn(self) -> LinearRegression:
-        """Return the fitted model as scikit-learn's own, for those who are to use it without this package.
+        """Return the fitted model as a `LinearRegression`, for use without this package.
 
         Returns
         -------
         LinearRegression
-            With copies of `coef_` (dense), `intercept_`, `n_features_in_` and `feature_names_in_`. What its own solver
-            would have found on the way, `rank_` and `singular_`, is not there.
+            With copies of `coef_` (dense), `intercept_`, `n_features_in_` and `feature_names_in_`, but without `rank_`
+            and `singular_`, which its own solver would have set.
         """
         check_is_fitted(self)
         return export.to_sklearn(vars(self), fit_intercept=self.fit_intercept)
 
     def sparsify(self) -> "LinearModel":
-        """Keep only those coefficients that are not zero.
+        """Store `coef_` as a sparse array.
 
-        Worth it if most are, as an L1 penalty may make them. Predicting and fitting go on as before.
+        Saves memory if most coefficients are zero, as with an L1 penalty. Predicting and fitting go on as before.
 
         Returns
         -------
@@ -113,7 +116,7 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def densify(self) -> "LinearModel":
-        """Undo :meth:`sparsify`.
+        """Store `coef_` as an ndarray again, after :meth:`sparsify`.
 
         Returns
         -------
@@ -125,7 +128,7 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def _dense_coef(self) -> np.ndarray:
-        """Return the coefficients as an array, whether or not they are kept as one."""
+        """Return `coef_` as an ndarray, whether or not it is sparse."""
         return self.coef_.toarray().reshape(self._coef_shape) if sparse.issparse(self.coef_) else self.coef_
 
     def __sklearn_tags__(self):
@@ -139,5 +142,6 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _set_weights(
         self, theta: torch.Tensor, n_features: int, y_ndim: int, dtype: torch.dtype, *, needs_double: bool
     ) -> None:
-        self.coef_, self.intercept_, wide = split_theta(theta, n_features, y_ndim, dtype)
-        self._exact = wide if dtype != torch.float64 and needs_double else None
+        """Set `coef_` and `intercept_`, and keep both in float64 as well if predictions need that."""
+        self.coef_, self.intercept_, in_float64 = split_theta(theta, n_features, y_ndim, dtype)
+        self._weights_in_float64 = in_float64 if dtype != torch.float64 and needs_double else None

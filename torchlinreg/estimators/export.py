@@ -1,4 +1,4 @@
-"""A fitted model as torch and scikit-learn know one, for whoever goes on without this package."""
+"""A fitted model as a `torch.nn.Linear` or a `LinearRegression`."""
 
 from copy import deepcopy
 
@@ -20,11 +20,11 @@ def to_module(coef, intercept, *, fit_intercept: bool) -> torch.nn.Linear:
     coef : ndarray or sparse array of shape (n_features,) or (n_targets, n_features)
     intercept : float or ndarray of shape (n_targets,)
     fit_intercept : bool
-        Whether the module has a bias though the intercept is zero.
+        Whether the module has a bias even if the intercept is zero.
     """
     coef = np.atleast_2d(_dense(coef))
     intercept = np.array(np.broadcast_to(intercept, len(coef)), dtype=coef.dtype)
-    # Parameters made under inference mode could never be trained
+    # Parameters made under inference mode could not be trained
     with torch.inference_mode(False), torch.no_grad():
         weight = torch.from_numpy(coef)
         bias = bool(fit_intercept or intercept.any())
@@ -36,7 +36,7 @@ def to_module(coef, intercept, *, fit_intercept: bool) -> torch.nn.Linear:
 
 
 def to_sklearn(fitted: dict, *, fit_intercept: bool) -> LinearRegression:
-    """Return a `LinearRegression` with copies of these fitted attributes, as far as it knows them.
+    """Return a `LinearRegression` with copies of those of these fitted attributes that it has, too.
 
     Parameters
     ----------

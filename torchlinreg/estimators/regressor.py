@@ -1,50 +1,40 @@
 """`TorchLinearRegressor`: parameters, validation and fitted attributes. The training itself is in the engine."""
 
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from torchlinreg.engine.data.batches import Rows
-from torchlinreg.engine.fit.settings import Fit, Settings
-from torchlinreg.engine.fit.stream import fit_stream
-from torchlinreg.engine.fit.textbook import fit_textbook
-from torchlinreg.engine.fit.untuned import fit_untuned
-from torchlinreg.engine.objective.linear_model import MODELS
-from torchlinreg.engine.objective.losses import LOSSES
-from torchlinreg.engine.objective.penalties import PENALTIES
-from torchlinreg.engine.runtime.devices import DTYPES, carry, widest
-from torchlinreg.engine.solvers.minibatch.loop import DivergedError
-from torchlinreg.engine.solvers.minibatch.schedules import SCHEDULES, Schedule
+from torchlinreg.engine.fit.settings import Fit
+from torchlinreg.engine.runtime.devices import carry, widest
 from torchlinreg.estimators.base import LinearModel
-from torchlinreg.estimators.parameters.refusals import (
-    OVERFLOW,
-    check_overflow,
-    check_stream,
-    offers_streams,
-    warn_of_idle,
-)
+from torchlinreg.estimators.parameters.constraints import SHARED_CONSTRAINTS, fill_docstring
+from torchlinreg.estimators.parameters.refusals import check_overflow, check_stream, offers_streams, warn_of_idle
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
+from torchlinreg.estimators.parameters.values import Parameters, find_defaults
 from torchlinreg.estimators.training.callbacks import Epochs
-from torchlinreg.estimators.training.holdout import RSquared, Table, hold_out
-from torchlinreg.estimators.training.reports import advise, print_epoch, warn_of
-from torchlinreg.estimators.training.stream_state import keep_memory, recall_memory
+from torchlinreg.estimators.training.holdout import RSquared, UserData, hold_out
+from torchlinreg.estimators.training.reports import print_epoch, warn_of_fit
+from torchlinreg.estimators.training.stream_state import load_training_state, save_training_state
+from torchlinreg.estimators.training.train import train
 from torchlinreg.inputs.arrays import check_weight, check_X_y
 from torchlinreg.inputs.coefficients import coef_shape, make_theta, split_theta
 
 
+@fill_docstring
 class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
     """Linear regression by mini-batch SGD in PyTorch.
 
-    By default nothing needs tuning: the estimator looks at the data and gives the optimum - the least-squares answer,
-    unless another loss or a penalty is asked for - on features of any scale. With a number for `learning_rate` it is
-    a textbook instead: plain mini-batch SGD on the features as they are, at exactly that rate, the weights after
-    every epoch being those of the hand-written loop.
+    By default, in untuned mode, nothing needs tuning: the estimator finds the optimum - the least-squares answer,
+    unless another loss or a penalty is asked for - on features of any scale. With a number for `learning_rate`, in
+    textbook mode, it is plain mini-batch SGD on the features as they are, at exactly that rate: the weights after
+    every epoch are those of the hand-written loop.
 
     The objective is that of :class:`~sklearn.linear_model.ElasticNet` and `SGDRegressor`: the (weighted) mean over the
     rows of the loss, plus ``alpha * (l1_ratio * |w|₁ + (1 - l1_ratio) / 2 * |w|²)`` for each target's weights w. The
@@ -52,63 +42,34 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
 
     Parameters
     ----------
-    loss : str, object of :mod:`torchlinreg.losses`, torch.nn.Module or callable, default="squared_error"
-        By name "squared_error" (half of it, as in :class:`~sklearn.linear_model.SGDRegressor`), "mse" (torch's
-        ``MSELoss``: averaged over rows and targets), "huber", "absolute_error", "quantile", "epsilon_insensitive" or
-        "squared_epsilon_insensitive"; as an object where it has a parameter, such as ``Huber(delta=2.0)`` or
-        ``Quantile(0.9)``. "huber" counts residuals linearly beyond 1.35 of their scales, as
-        :class:`~sklearn.linear_model.HuberRegressor` does. Or, with a backend that uses autograd, a loss of
-        :mod:`torch.nn` or any function ``(prediction, target) -> loss``, of single elements or of their mean.
+    %(loss)s
     penalty : {"l2", "l1", "elasticnet"} or None, default=None
-        What large weights cost.
+        Penalty on the weights that is added to the mean loss.
     alpha : float or array-like of shape (n_targets,), default=0.0001
-        Strength of the penalty. A value of one's own has no effect without a penalty, and a warning says so.
+        Strength of the penalty. Without a penalty it has no effect; a warning says so if it is not the default.
     l1_ratio : float in [0, 1] or array-like of shape (n_targets,), default=0.15
-        Share of the absolute values in the elastic net, of no effect with other penalties.
-    fit_intercept : bool, default=True
-        Whether to fit an intercept.
-    backend : {"auto", "analytic", "autograd", "linear"}, default="auto"
-        Where the gradient comes from: its closed form; autograd on two tensors ``w`` and ``b``; or
-        :class:`torch.nn.Linear` with an optimiser of :mod:`torch.optim`. "auto" is the fastest, "analytic".
-    optimizer : str or torch.optim.Optimizer class, default="sgd"
-        "sgd", any other name in :mod:`torch.optim` such as "adam", or a class. Untuned mode takes "sgd" only.
-    optimizer_params : dict, default=None
-        Further arguments of the optimiser, such as ``{"nesterov": True}``.
+        Share of the L1 part in the elastic net, of no effect with other penalties.
+    %(positive)s
+    %(fit_intercept)s
+    %(backend)s
+    %(optimizer)s
+    %(optimizer_params)s
     momentum : float in [0, 1), default=0.0
         As in :class:`torch.optim.SGD`. Of no effect in untuned mode, which warns of it.
     learning_rate : float or "auto", default="auto"
         A number is textbook mode: the step size. "auto" is untuned mode.
-    schedule : {"constant", "invscaling", "adaptive"}, object of :mod:`torchlinreg.schedules` or callable, default=None
-        How the learning rate changes in textbook mode. None and "constant" leave it alone; "invscaling" divides it by
-        ``t ** 0.25`` in step t, ``InvScaling(power_t)`` by another power; "adaptive" divides it by 5 each time that
-        `tol` would stop training, which goes on until the rate is below 1e-6. A function of the epoch, counted from
-        zero, returns what to multiply the rate by, as in :class:`torch.optim.lr_scheduler.LambdaLR`.
-    batch_size : int, "auto" or "full", default="auto"
-        Rows a step. "auto" is 32 in textbook mode. In untuned mode it is chosen from the data.
-    max_iter : int, default=1000
-        Epochs at most.
-    tol : float, "auto" or None, default="auto"
-        In textbook mode, training stops when for `n_iter_no_change` epochs the loss has not fallen by `tol` below
-        the best so far or, with `early_stopping`, the validation score has not risen by as much above it. None runs
-        exactly `max_iter` epochs; so does "auto", except that it is 1e-4 with `early_stopping`, and otherwise 1e-3
-        with ``schedule="adaptive"``. In untuned mode, training has converged when `optimality_gap_` is at most `tol`;
-        "auto" is 1e-20 for float64 and 1e-10 for float32 data, but 1e-10 at least for L1 penalties and losses that are
-        no parabola, whose lower bound is no sharper, and 1e-6 where their slope jumps.
-    n_iter_no_change : int, default=5
-        Patience, in epochs, before `tol` stops training in textbook mode.
-    shuffle : bool, default=True
-        Whether each epoch takes the rows in a new order.
+    %(schedule)s
+    %(batch_size)s
+    %(max_iter)s
+    %(tol)s
+        With `early_stopping`, the validation score has to rise by `tol` instead, and "auto" is 1e-4.
+    %(n_iter_no_change)s
+    %(shuffle)s
     random_state : int, RandomState instance or None, default=None
-        Seed of the orders. For an integer `s` the order of each epoch is the next `torch.randperm(n_samples)` of a
+        Seed of these orders. For an integer `s` the order of each epoch is the next `torch.randperm(n_samples)` of a
         `torch.Generator` seeded with `s`, on every backend and device. torch's global generator is left alone.
-    conditioning : {"auto", "scale", "whiten", None}, default="auto"
-        The variables in which steps are taken: the weights of the features as they are; of features at one scale; or
-        of directions that the loss is equally curved in. The answer is in the units of the data all the same. "auto"
-        is None in textbook mode; in untuned mode "whiten", or "scale" for very many features and with L1 penalties.
-    average : bool, int or "auto", default="auto"
-        Whether mini-batch descent ends at the mean of its iterates. True means all of them, a number those after that
-        many rows, as in :class:`~sklearn.linear_model.SGDRegressor`. "auto" is False in textbook mode; in untuned mode
-        it is the second half of the steps, as is any value but False.
+    %(conditioning)s
+    %(average)s
     early_stopping : bool, default=False
         Textbook mode: whether to score rows that are held out after every epoch, to stop when `tol` says so, and to
         return to the weights that scored best. Nothing is ever held out otherwise.
@@ -119,11 +80,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         momentum, moments and the schedule start anew. `partial_fit` keeps these too.
     verbose : int, default=0
         If positive, print the loss of every `verbose`-th epoch.
-    device : None, "auto", str or torch.device, default=None
-        None follows the data: a CUDA tensor stays on its GPU, everything else is trained on the CPU. "auto" takes the
-        accelerator that torch finds. Or a name such as "cuda:1".
-    dtype : None, "float32" or "float64", default=None
-        None follows the data: float32 stays float32, everything else becomes float64.
+    %(device)s
+    %(dtype)s
 
     Attributes
     ----------
@@ -176,31 +134,12 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
     __module__ = "torchlinreg"
 
     _parameter_constraints: dict = {
-        "loss": [StrOptions(set(LOSSES)), HasMethods(["value", "gradient", "hessian"]), callable],
-        "penalty": [StrOptions(set(PENALTIES)), None],
+        **SHARED_CONSTRAINTS,
         "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
-        "l1_ratio": [Interval(Real, 0, 1, closed="both"), "array-like"],
-        "fit_intercept": ["boolean"],
-        "backend": [StrOptions({"auto", *MODELS})],
-        "optimizer": [str, type],
-        "optimizer_params": [dict, None],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "schedule": [StrOptions(set(SCHEDULES)), Schedule, callable, None],
-        "batch_size": [StrOptions({"auto", "full"}), Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left"), None],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "conditioning": [StrOptions({"auto", "scale", "whiten"}), None],
-        "average": [StrOptions({"auto"}), "boolean", Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "device": [str, torch.device, None],
-        "dtype": [StrOptions(set(DTYPES)), type, torch.dtype, np.dtype, None],
     }
 
     def __init__(
@@ -210,6 +149,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         penalty=None,
         alpha=1e-4,
         l1_ratio=0.15,
+        positive=False,
         fit_intercept=True,
         backend="auto",
         optimizer="sgd",
@@ -236,6 +176,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         self.penalty = penalty
         self.alpha = alpha
         self.l1_ratio = l1_ratio
+        self.positive = positive
         self.fit_intercept = fit_intercept
         self.backend = backend
         self.optimizer = optimizer
@@ -309,24 +250,26 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             If `max_iter` came before the criterion of `tol`, or if training was interrupted (Ctrl-C): the estimator
             is then fitted with what had been learnt.
         """
-        # Whatever the caller has switched on, what is made here can take part in a graph
+        parameters = Parameters.of(self)
+        # Under inference mode, what is made here could not take part in a graph
         with torch.inference_mode(False), torch.no_grad():
-            table, held_out = hold_out(self, Table(X, y, sample_weight), Table(X_val, y_val, sample_weight_val))
-            X, y = check_X_y(self, table.X, table.y)
-            rows, dtype = place_rows(self, X, y, check_weight(table.sample_weight, X))
-            settings, epochs = make_settings(self, rows, dtype), self._epochs(table, y.ndim, dtype)
-            warn_of_idle(self, stacklevel=5)  # below scikit-learn's two wrappers
+            validation = UserData(X_val, y_val, sample_weight_val)
+            data, held_out = hold_out(UserData(X, y, sample_weight), validation, parameters)
+            X, y = check_X_y(self, data.X, data.y)
+            rows, dtype = place_rows(parameters, X, y, check_weight(data.sample_weight, X))
+            settings, epochs = make_settings(parameters, rows, dtype), self._epochs(data, y.ndim, dtype)
+            warn_of_idle(parameters, find_defaults(type(self)), stacklevel=5)  # below scikit-learn's two wrappers
             if held_out is not None:
-                settings = replace(settings, score=RSquared(self, held_out, rows, y.ndim))
+                settings = replace(settings, score=self._score_on(held_out, rows, y.ndim))
             if self.verbose or epochs is not None:
                 settings = replace(settings, after_epoch=self._after_epoch(epochs))
-            theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init, goes_on=self.warm_start)
-            outcome = self._train(rows, theta, settings)
+            theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init, warm_start=self.warm_start)
+            outcome = train(rows, theta, settings, parameters)
             check_overflow(rows, outcome.theta, dtype)
         steps_before = self.t_ if self.warm_start and self.__sklearn_is_fitted__() else 0
         self._store(outcome, rows, y.ndim, dtype)
         self.t_ += steps_before
-        warn_of(self, outcome, rows, settings, stacklevel=5)
+        warn_of_fit(outcome, rows, settings, parameters, stacklevel=5)
         if epochs is not None:
             epochs.end()
         return self
@@ -336,16 +279,16 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
     def partial_fit(self, X, y, sample_weight=None) -> "TorchLinearRegressor":
         """Learn from the next rows of a stream.
 
-        In textbook mode that is one epoch of mini-batches over these rows, from where the last call ended: momentum
-        and moments of the optimiser, the schedule and `t_` go on, so that a stream in chunks of whole batches gives
-        what one epoch of `fit` over all of it does, with ``shuffle=False``. Rows are shuffled within the chunk only,
+        In textbook mode a call is one epoch of mini-batches over these rows, and goes on from the last one: momentum
+        and moments of the optimiser, the schedule and `t_` are kept. A stream in chunks of whole batches, with
+        ``shuffle=False``, gives what one epoch of `fit` over all of it does. Rows are shuffled within the chunk only,
         and for a schedule by epochs each call is one.
 
-        In untuned mode it is the optimum for all rows since the first call, of which a summary is kept, of
-        ``(n_features + n_targets)²`` numbers; `fit` keeps none, so that a stream after it begins anew. The loss must be
-        "squared_error" or "mse" there; any penalty will do.
+        In untuned mode the result is the optimum for all rows since the first call, of which sufficient statistics are
+        kept, ``(n_features + n_targets)²`` numbers. `fit` keeps none, so that a stream after it begins anew. The loss
+        must be "squared_error" or "mse"; any penalty will do.
 
-        There is no such method where parameters ask for what goes by whole tables: another loss in untuned mode,
+        The method does not exist where parameters need all rows at once: another loss in untuned mode,
         `early_stopping`, or `conditioning` in textbook mode.
 
         Parameters
@@ -355,8 +298,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         y : array-like, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, as it is: unlike in `fit`, nobody knows what a mean of one would be. In textbook mode a
-            weight of two doubles the row's part of the step.
+            Weight of each row. Unlike in `fit`, weights are not normalised, as later ones are not known. In textbook
+            mode a weight of two doubles the row's part of the step.
 
         Returns
         -------
@@ -371,73 +314,66 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         Warns
         -----
         UserWarning
-            If, in untuned mode, a stream begins on an estimator that has learnt from other rows, which it forgets.
+            If, in untuned mode, a stream begins on an estimator that has learnt from other rows: these are forgotten.
         """
+        parameters = Parameters.of(self)
         with torch.inference_mode(False), torch.no_grad():
-            goes_on = self.__sklearn_is_fitted__()
-            X, y = check_X_y(self, X, y, reset=not goes_on)
-            rows, dtype = place_rows(self, X, y, check_weight(sample_weight, X, to_mean_one=False))
-            settings, theta = make_settings(self, rows, dtype), self._initial_theta(rows, y.ndim, goes_on=goes_on)
-            warn_of_idle(self, stacklevel=4)
-            learnt = self._dense_coef() if goes_on else None
-            check_stream(self, settings, learnt, coef_shape(X.shape[1], rows.y.shape[1], y.ndim))
-            memory = recall_memory(self) if goes_on else {}
-            steps_before, curve_before = (self.t_, self.loss_curve_) if goes_on else (0, [])
-            if self.learning_rate != "auto":
-                memory |= {"n_steps": steps_before, "n_epochs": len(curve_before)}
+            fitted = self.__sklearn_is_fitted__()
+            X, y = check_X_y(self, X, y, reset=not fitted)
+            rows, dtype = place_rows(parameters, X, y, check_weight(sample_weight, X, to_mean_one=False))
+            settings = make_settings(parameters, rows, dtype)
+            theta = self._initial_theta(rows, y.ndim, warm_start=fitted)
+            warn_of_idle(parameters, find_defaults(type(self)), stacklevel=4)
+            coef = self._dense_coef() if fitted else None
+            check_stream(parameters, settings, coef, coef_shape(X.shape[1], rows.y.shape[1], y.ndim))
+            state = load_training_state(self._training_state, parameters) if fitted else {}
+            steps_before, curve_before = (self.t_, self.loss_curve_) if fitted else (0, [])
+            if not parameters.is_untuned:
+                state |= {"n_steps": steps_before, "n_epochs": len(curve_before)}
                 settings = replace(settings, max_iter=1, tol=None)
-            outcome = self._train(rows, theta, settings, memory)
+            outcome = train(rows, theta, settings, parameters, state)
             check_overflow(rows, outcome.theta, dtype)
         self._store(outcome, rows, y.ndim, dtype)
         self.t_ += steps_before
         self.loss_curve_ = [*curve_before, *outcome.loss_curve[-1:]]
         self.n_iter_ = len(self.loss_curve_)
-        keep_memory(self, outcome.memory)
-        warn_of(self, outcome, rows, settings, stacklevel=4)
+        self._training_state = save_training_state(outcome.memory, parameters)
+        warn_of_fit(outcome, rows, settings, parameters, stacklevel=4)
         return self
 
-    def _train(self, rows: Rows, theta: torch.Tensor, settings: Settings, memory: dict | None = None) -> Fit:
-        """Train on a table or, with a memory, on the next one of a stream."""
-        if self.learning_rate == "auto":
-            try:
-                return fit_untuned(rows, settings) if memory is None else fit_stream(rows, settings, memory)
-            except torch.linalg.LinAlgError as overflow:
-                raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
-        try:
-            return fit_textbook(rows, theta.to(settings.dtype), settings, memory)
-        except DivergedError as diverged:
-            raise ValueError(
-                f"Training diverged in epoch {diverged.epoch}: learning_rate={self.learning_rate} is too large "
-                f"for this data. {advise(self, rows, settings)}"
-            ) from None
-
-    def _epochs(self, table: Table, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
+    def _epochs(self, data: UserData, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
         """Return the tasks that callbacks are told of, if there are callbacks."""
         if not vars(self).get("_skl_callbacks"):
             return None
+        untuned = Parameters.of(self).is_untuned
 
         def attributes(theta: torch.Tensor) -> dict:
-            coef, intercept, wide = split_theta(theta, self.n_features_in_, y_ndim, dtype)
-            return {"coef_": coef, "intercept_": intercept, "_exact": wide if self.learning_rate == "auto" else None}
+            coef, intercept, in_float64 = split_theta(theta, self.n_features_in_, y_ndim, dtype)
+            return {"coef_": coef, "intercept_": intercept, "_weights_in_float64": in_float64 if untuned else None}
 
-        return Epochs(self, table, None if self.learning_rate == "auto" else self.max_iter, attributes)
+        return Epochs(self, data, None if untuned else self.max_iter, attributes)
 
     def _after_epoch(self, epochs: Epochs | None):
-        """Return what is to be done after each epoch."""
+        """Return a function that prints and tells callbacks of an epoch, and returns whether to stop."""
 
         def after_epoch(epoch: int, loss: float, theta) -> bool:
             if self.verbose:
-                print_epoch(self, epoch, loss)
+                print_epoch(epoch, loss, every=self.verbose, max_iter=self.max_iter)
             return epochs is not None and epochs.after_epoch(epoch, theta)
 
         return after_epoch
 
+    def _score_on(self, held_out: UserData, rows: Rows, y_ndim: int) -> RSquared:
+        """Return the score of weights on data held out, for the training rows `rows`."""
+        X, y = check_X_y(self, held_out.X, held_out.y, reset=False)
+        return RSquared(X, y, held_out.sample_weight, rows, y_ndim, self.validation_fraction)
+
     def _initial_theta(
-        self, rows: Rows, y_ndim: int, coef_init=None, intercept_init=None, *, goes_on: bool
+        self, rows: Rows, y_ndim: int, coef_init=None, intercept_init=None, *, warm_start: bool
     ) -> torch.Tensor:
-        """Return where training starts, in the engine's shape."""
+        """Return where training starts, of shape (n_features + fit_intercept, n_targets)."""
         sizes = rows.X.shape[1], rows.y.shape[1], y_ndim
-        before = self._dense_coef() if goes_on and self.__sklearn_is_fitted__() else np.empty(0)
+        before = self._dense_coef() if warm_start and self.__sklearn_is_fitted__() else np.empty(0)
         if before.shape == coef_shape(*sizes):
             coef_init = before if coef_init is None else coef_init
             intercept_init = self.intercept_ if intercept_init is None and self.fit_intercept else intercept_init
@@ -445,6 +381,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         return carry(theta, rows.y.device, widest(rows.y.device))
 
     def _store(self, outcome: Fit, rows: Rows, y_ndim: int, dtype: torch.dtype) -> None:
+        """Set the fitted attributes."""
         self._set_weights(outcome.theta, rows.X.shape[1], y_ndim, dtype, needs_double=outcome.needs_double)
         self.loss_curve_ = outcome.loss_curve
         self.validation_scores_ = outcome.scores
@@ -457,4 +394,4 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             scale = outcome.scale.cpu().numpy()
             self.scale_ = scale if y_ndim == 2 else float(scale[0])
         self._plan = outcome.plan
-        self._memory = None
+        self._training_state = None

@@ -1,4 +1,4 @@
-"""`TorchLinearRegressorCV`: a penalty, and in textbook mode a step size, chosen by cross-validation."""
+"""`TorchLinearRegressorCV`: a penalty, and in textbook mode a learning rate, chosen by cross-validation."""
 
 from functools import partial
 from numbers import Integral, Real
@@ -8,51 +8,43 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import get_scorer_names
-from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from torchlinreg.engine.columns.grid import Grid
+from torchlinreg.engine.columns.grid import Columns, Grid
+from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.estimators.base import LinearModel
-from torchlinreg.estimators.candidates.grids import (
-    L1_RATIO,
-    Candidates,
-    read_alphas,
-    read_axes,
-    results_table,
-    row_numbers,
-)
+from torchlinreg.estimators.candidates.folds import Fold, make_folds
+from torchlinreg.estimators.candidates.grids import L1_RATIO, Candidates, make_cv_results, read_alphas, read_axes
 from torchlinreg.estimators.candidates.scores import Scores
+from torchlinreg.estimators.parameters.constraints import SHARED_CONSTRAINTS, fill_docstring
 from torchlinreg.estimators.parameters.refusals import OVERFLOW, check_overflow, warn_of_idle
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
+from torchlinreg.estimators.parameters.values import Parameters, find_defaults
 from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.training.callbacks import Folds
-from torchlinreg.estimators.training.holdout import Table
-from torchlinreg.estimators.training.reports import advise, warn_of_search
-from torchlinreg.inputs.arrays import check_weight, check_X_y, to_numpy
+from torchlinreg.estimators.training.holdout import UserData
+from torchlinreg.estimators.training.reports import advise_rate, describe_end, warn_of_search, warn_of_unfinished
+from torchlinreg.inputs.arrays import check_weight, check_X_y
 from torchlinreg.inputs.coefficients import split_theta
 
-_SHARED = {
-    name: constraint
-    for name, constraint in TorchLinearRegressor._parameter_constraints.items()
-    if name not in ("alpha", "learning_rate", "early_stopping", "validation_fraction", "warm_start")
-}
 
-
+@fill_docstring
 class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     """:class:`~torchlinreg.TorchLinearRegressor` with a penalty that is chosen by cross-validation.
 
     Every setting is a column of one weight matrix, and all columns are trained together on each fold; the result is
     that of :class:`~sklearn.model_selection.GridSearchCV` over the estimator, in little more time than a few fits take.
-    Untuned, with a squared loss, the rows of a fold are summed up once for all settings.
+    In untuned mode with a squared loss, all settings share the sufficient statistics of a fold.
 
     Parameters
     ----------
     alphas : int or array-like of shape (n_alphas,), default=100
         Strengths of the penalty to choose from. A number of them is a path, evenly spaced by the logarithm, from the
         largest that is of any use downwards: with L1 from the smallest that makes all weights zero, as in
-        :class:`~sklearn.linear_model.LassoCV`; with L2 alone from where next to no degree of freedom is left. A warning
-        tells of a choice at either end.
+        :class:`~sklearn.linear_model.LassoCV`; with L2 alone from where hardly a degree of freedom is left. A warning
+        says so if the choice is at either end.
     eps : float in (0, 1) or "auto", default="auto"
         Length of that path. "auto" goes down to where the penalty no longer counts, whatever the units of the columns:
         where it takes a thousandth of a degree of freedom (L2), or moves predictions by a thousandth of the target's
@@ -60,40 +52,40 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         :class:`~sklearn.linear_model.LassoCV` or, with L2 alone, the root of that, and how far predictions at the
         largest are from the best constant, in spreads of the target.
     l1_ratio : float in [0, 1] or array-like of shape (n_l1_ratios,), default=0.15
-        Share of the absolute values in the elastic net, or shares to choose from.
+        Share of the L1 part in the elastic net, or shares to choose from.
     cv : int, splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`: the number of folds of
         :class:`~sklearn.model_selection.KFold`, 5 if None; an object that splits; or pairs of the numbers of the rows
         to learn from and to score.
     scoring : str or callable, default=None
         What to choose by, as in :class:`~sklearn.model_selection.GridSearchCV`; None is R².
-    loss : str, object of :mod:`torchlinreg.losses`, torch.nn.Module or callable, default="squared_error"
-        As in :class:`~torchlinreg.TorchLinearRegressor`, as are all parameters below unless they say more.
+    %(loss)s
     penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
         None in textbook mode only, to choose a learning rate or momentum without one.
-    fit_intercept : bool, default=True
-    backend : {"auto", "analytic", "autograd", "linear"}, default="auto"
-    optimizer : str or torch.optim.Optimizer class, default="sgd"
-    optimizer_params : dict, default=None
+    %(positive)s
+    %(fit_intercept)s
+    %(backend)s
+    %(optimizer)s
+    %(optimizer_params)s
     momentum : float in [0, 1) or array-like of shape (n_momenta,), default=0.0
         In textbook mode also several, to choose from.
     learning_rates : "auto", float or array-like of shape (n_rates,), default="auto"
         "auto" is untuned mode. A number is textbook mode, and several are rates to choose from; settings at which
         training diverges are scored NaN.
-    schedule : {"constant", "invscaling", "adaptive"}, object of :mod:`torchlinreg.schedules` or callable, default=None
-    batch_size : int, "auto" or "full", default="auto"
-    max_iter : int, default=1000
-    tol : float, "auto" or None, default="auto"
-    n_iter_no_change : int, default=5
-    shuffle : bool, default=True
+    %(schedule)s
+    %(batch_size)s
+    %(max_iter)s
+    %(tol)s
+    %(n_iter_no_change)s
+    %(shuffle)s
     random_state : int, RandomState instance or None, default=None
-        Seed of the orders of the rows, the same for each setting and fold. Folds are the business of `cv`.
-    conditioning : {"auto", "scale", "whiten", None}, default="auto"
-    average : bool, int or "auto", default="auto"
+        Seed of the orders of the rows, the same for each setting and fold. Folds depend on `cv` only.
+    %(conditioning)s
+    %(average)s
     verbose : int, default=0
         If positive, print a line for each fold.
-    device : None, "auto", str or torch.device, default=None
-    dtype : None, "float32" or "float64", default=None
+    %(device)s
+    %(dtype)s
 
     Attributes
     ----------
@@ -110,13 +102,13 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         Mean squared error on the rows held out, averaged over the targets. Several `learning_rates`, and after these
         several `momentum`, are further axes in front.
     cv_results_ : dict of str to array
-        As :class:`~sklearn.model_selection.GridSearchCV` has it, times left out: made for ``pandas.DataFrame``.
+        As in :class:`~sklearn.model_selection.GridSearchCV`, without the times; for ``pandas.DataFrame``.
     best_index_ : int
-        The row of it that was chosen.
+        Row of `cv_results_` that was chosen.
     best_score_ : float
-        Its mean score.
+        Mean test score of the setting chosen.
     best_params_ : dict
-        Its parameters, those of :class:`~torchlinreg.TorchLinearRegressor`.
+        Its parameters, named as those of :class:`~torchlinreg.TorchLinearRegressor`.
     n_splits_ : int
         Folds.
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
@@ -126,18 +118,17 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     coef_path_ : ndarray of shape (n_alphas, n_features) or (n_alphas, n_targets, n_features)
         Weights for each alpha, learnt from all rows, other parameters being those chosen.
     path_alphas_ : ndarray of shape (n_alphas,)
-        These alphas.
+        The alphas of `coef_path_`, the largest first.
     n_features_in_ : int
         Features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, if `X` had names.
     n_iter_ : int
-        Epochs of the fit to all rows; in untuned mode passes over them, or over their summary.
+        Epochs of the fit to all rows; in untuned mode passes over them, or over their sufficient statistics.
     converged_ : bool
         Whether every model met the criterion of its training.
     optimality_gap_ : float or None
         Untuned mode: the largest of the fit to all rows, as :class:`~torchlinreg.TorchLinearRegressor` has it.
-
     plan_ : dict
         The setting chosen, and the numbers that "auto" stood for in the fit to all rows; prints as a table that gives a
         reason for each.
@@ -170,13 +161,12 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     __module__ = "torchlinreg"
 
     _parameter_constraints: dict = {
-        **_SHARED,
+        **SHARED_CONSTRAINTS,
         "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "eps": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "cv": ["cv_object"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
-        "l1_ratio": [Interval(Real, 0, 1, closed="both"), "array-like"],
-        "momentum": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "momentum": [*SHARED_CONSTRAINTS["momentum"], "array-like"],
         "learning_rates": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither"), "array-like"],
     }
 
@@ -190,6 +180,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         scoring=None,
         loss="squared_error",
         penalty="l2",
+        positive=False,
         fit_intercept=True,
         backend="auto",
         optimizer="sgd",
@@ -216,6 +207,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         self.scoring = scoring
         self.loss = loss
         self.penalty = penalty
+        self.positive = positive
         self.fit_intercept = fit_intercept
         self.backend = backend
         self.optimizer = optimizer
@@ -249,7 +241,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row, in training and in the scores.
         groups : array-like of shape (n_samples,), default=None
-            What `cv` is to keep together, if it is of that kind.
+            Groups of rows, for a splitter `cv` that keeps them together.
 
         Returns
         -------
@@ -268,98 +260,115 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
             If training diverged at some settings.
         """
         with torch.inference_mode(False), torch.no_grad():
-            given = Table(X, y, sample_weight)
+            given = UserData(X, y, sample_weight)
             X, y = check_X_y(self, X, y)
             weight = check_weight(sample_weight, X)
-            axes = read_axes(self)
-            model = self._model(axes)
-            rows, dtype = place_rows(model, X, y, weight)
-            settings = make_settings(model, rows, dtype)
-            warn_of_idle(model, stacklevel=5)  # below scikit-learn's two wrappers
-            folds = self._folds(X, y, groups)
+            axes = self._read_axes()
+            model = self._make_model(axes)
+            parameters = Parameters.of(model)
+            rows, dtype = place_rows(parameters, X, y, weight)
+            settings = make_settings(parameters, rows, dtype)
+            warn_of_idle(parameters, find_defaults(type(model)), stacklevel=5)  # below scikit-learn's two wrappers
+            folds = make_folds(self.cv, X, y, groups)
             tasks = Folds(self, given, len(folds) + 1)
-            table = Table(*indexable(given.X, given.y), weight)
-            scores = Scores(model, self.scoring, table, partial(self._dress, y_ndim=y.ndim, dtype=dtype))
+            data = UserData(*indexable(given.X, given.y), weight)
+            scores = Scores(model, self.scoring, data, partial(self._with_weights, y_ndim=y.ndim, dtype=dtype))
             try:
-                alphas = read_alphas(self, rows, settings, axes)
-                self.alphas_ = -np.sort(-alphas)
-                candidates = Candidates(alphas, axes)
-                columns = candidates.columns(self, settings, rows.y.device)
-                grid = Grid(rows, columns, len(candidates), [train for train, _ in folds])
-                near = self._validate(grid, folds, candidates, scores, tasks)
-                theta, best = self._learn_from_all(grid, near, candidates, tasks)
+                candidates = self._candidates(axes, rows, settings)
+                grid = self._grid(candidates, rows, settings, folds)
+                warm_start = self._validate(grid, folds, candidates, scores, tasks)
+                columns, best = self._refit(grid, warm_start, candidates, tasks)
             except torch.linalg.LinAlgError as overflow:
                 raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
-            if not theta[..., best].isfinite().all():
-                if isinstance(self.learning_rates, str):
+            theta = columns.theta[..., best]
+            if not theta.isfinite().all():
+                if parameters.is_untuned:
                     raise ValueError(OVERFLOW)
-                advice = advise(model, rows, settings)
+                advice = advise_rate(rows, settings)
                 raise ValueError(f"Training diverged at every setting, or at the best one on all rows. {advice}")
-            check_overflow(rows, theta[..., best], dtype)
-            self._store(theta, best, y.ndim, dtype)
-        warn_of_search(self, candidates.around(self.best_index_), stacklevel=5)  # below scikit-learn's two wrappers
+            check_overflow(rows, theta, dtype)
+            self._store(columns.theta, best, y.ndim, dtype)
+        mean_scores = self.cv_results_["mean_test_score"]
+        path_scores = mean_scores[candidates.path_of(self.best_index_)]
+        end = describe_end(best, self.path_alphas_, path_scores, self.alphas, self.eps)
+        warn_of_search(mean_scores, self.scoring, self.mse_path_, end, parameters, stacklevel=5)
+        if not self.converged_:
+            warn_of_unfinished(parameters, stacklevel=5)
         tasks.end()
         return self
 
-    def _model(self, axes: dict[str, list[float]]) -> TorchLinearRegressor:
-        """Return the estimator that settings are settings of, with one of them."""
-        shared = {name: value for name, value in self.get_params(deep=False).items() if name in _SHARED}
-        # If there is something to say about a rate or a momentum, then about the largest
+    def _read_axes(self) -> dict[str, list[float]]:
+        """Return the parameters, apart from `alphas`, that have several values, and these."""
+        return read_axes(
+            learning_rates=self.learning_rates, momentum=self.momentum, l1_ratio=self.l1_ratio, penalty=self.penalty
+        )
+
+    def _make_model(self, axes: dict[str, list[float]]) -> TorchLinearRegressor:
+        """Return an estimator with the parameters given here and, where there are several values, the largest."""
+        shared = {name: getattr(self, name) for name in SHARED_CONSTRAINTS}
+        # Warnings and errors about a learning rate or a momentum hold for the largest first
         largest = {"learning_rate": self.learning_rates, **{name: max(values) for name, values in axes.items()}}
         return TorchLinearRegressor(**{**shared, **largest})
 
     def _chosen(self) -> TorchLinearRegressor:
         """Return an estimator with the setting chosen, not fitted."""
-        return self._model(read_axes(self)).set_params(**self.best_params_)
+        return self._make_model(self._read_axes()).set_params(**self.best_params_)
 
-    def _folds(self, X, y, groups) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the numbers of the rows to learn from, and to score, in each fold."""
-        y, groups = (
-            to_numpy(given, name) if isinstance(given, torch.Tensor) else given
-            for name, given in {"y": y, "groups": groups}.items()
+    def _candidates(self, axes: dict[str, list[float]], rows: Rows, settings: Settings) -> Candidates:
+        """Return the settings to choose from, and set `alphas_`."""
+        alphas = np.zeros(1)
+        if self.penalty is not None:
+            l1_ratio = axes.get("l1_ratio", L1_RATIO.get(self.penalty, self.l1_ratio))
+            alphas = read_alphas(self.alphas, self.eps, l1_ratio, rows, settings, positive=self.positive)
+        self.alphas_ = -np.sort(-alphas)
+        return Candidates(alphas, axes)
+
+    def _grid(self, candidates: Candidates, rows: Rows, settings: Settings, folds: list[Fold]) -> Grid:
+        """Return what trains all candidates on a fold at once."""
+        settings = candidates.settings_of_all(
+            settings, rows.y.device, penalty=self.penalty, l1_ratio=self.l1_ratio, positive=self.positive
         )
-        pairs = check_cv(self.cv).split(X, y, groups)
-        folds = [tuple(torch.from_numpy(row_numbers(part, X.shape[0])) for part in pair) for pair in pairs]
-        if not folds:
-            raise ValueError(f"cv={self.cv!r} gave no folds; give a number of folds, or other pairs.")
-        return folds
+        return Grid(rows, settings, len(candidates), [train for train, _ in folds])
 
-    def _validate(self, grid: Grid, folds, candidates: Candidates, scores: Scores, tasks: Folds) -> torch.Tensor:
-        """Score every setting on every fold, choose the best, and return where they are on average."""
-        found, near = [], 0.0
+    def _validate(
+        self, grid: Grid, folds: list[Fold], candidates: Candidates, scores: Scores, tasks: Folds
+    ) -> torch.Tensor:
+        """Score every setting on every fold, choose the best, and return the mean theta of each over the folds."""
+        found, mean = [], 0.0
         self.n_splits_, self.converged_ = len(folds), True
         for number, (train, test) in enumerate(folds, start=1):
             with tasks.task("fold"):
                 columns = grid.fit(train)
                 found.append(scores(test, grid.rows.take(test), columns.theta))
-            near = near + columns.theta / len(folds)
+            mean = mean + columns.theta / len(folds)
             self.converged_ &= columns.n_unfinished == 0
             if self.verbose:
                 print(f"Fold {number}/{len(folds)}, best score {np.nanmax(found[-1][0], initial=-np.inf):.6g}")
-        self.cv_results_ = results_table(candidates, np.array([score for score, _ in found]).T)
+        self.cv_results_ = make_cv_results(candidates, np.array([score for score, _ in found]).T)
         self.mse_path_ = np.array([errors for _, errors in found]).T[candidates.path]
         self.best_index_ = int(self.cv_results_["rank_test_score"].argmin())
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.best_params_ = candidates.params[self.best_index_]
-        return near
+        return mean
 
-    def _learn_from_all(self, grid: Grid, near: torch.Tensor, candidates: Candidates, tasks: Folds) -> tuple:
-        """Learn from all rows with every alpha, a column each; return theta, and which column is that of the best."""
-        path = candidates.around(self.best_index_)
+    def _refit(self, grid: Grid, warm_start: torch.Tensor, candidates: Candidates, tasks: Folds) -> tuple[Columns, int]:
+        """Learn from all rows with every alpha; return a column for each, and which is that of the best."""
+        path = candidates.path_of(self.best_index_)
         models = torch.from_numpy(path)
         with tasks.task("refit"):
-            columns = grid.fit(None, near[..., models], models)
+            columns = grid.fit(None, warm_start[..., models], models)
         self.path_alphas_ = candidates.column("alpha")[path]
         self.converged_ &= columns.n_unfinished == 0
         self.n_iter_, self.optimality_gap_ = columns.n_epochs, columns.optimality_gap
         why = f"the best mean score of {self.n_splits_} folds, of {len(candidates)} settings"
         chosen = {name: (value, why) for name, value in self.best_params_.items()}
         self._plan = chosen | columns.plan | chosen
-        return columns.theta, int((path == self.best_index_).argmax())
+        return columns, int((path == self.best_index_).argmax())
 
     def _store(self, theta: torch.Tensor, best: int, y_ndim: int, dtype: torch.dtype) -> None:
+        """Set the fitted attributes of the setting chosen, theta being of shape (n_theta, n_targets, n_alphas)."""
         theta = theta.cpu()  # all at once
-        self._dress(self, theta[..., best], y_ndim=y_ndim, dtype=dtype)
+        self._with_weights(self, theta[..., best], y_ndim=y_ndim, dtype=dtype)
         self.coef_path_ = np.stack(
             [split_theta(column, self.n_features_in_, y_ndim, dtype)[0] for column in theta.unbind(2)]
         )
@@ -369,9 +378,11 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         self.learning_rate_ = chosen.get("learning_rate", self.learning_rates)
         self.momentum_ = chosen.get("momentum", self.momentum)
 
-    def _dress(self, estimator, theta: torch.Tensor, *, y_ndim: int, dtype: torch.dtype):
-        """Give an estimator these weights, of shape (n_theta, n_targets)."""
-        learnt = {name: value for name, value in vars(self).items() if name in ("n_features_in_", "feature_names_in_")}
-        vars(estimator).update(learnt)
+    def _with_weights(self, estimator, theta: torch.Tensor, *, y_ndim: int, dtype: torch.dtype):
+        """Make an estimator fitted, with theta of shape (n_theta, n_targets) and the features of this one."""
+        features = {
+            name: value for name, value in vars(self).items() if name in ("n_features_in_", "feature_names_in_")
+        }
+        vars(estimator).update(features)
         estimator._set_weights(theta, self.n_features_in_, y_ndim, dtype, needs_double=True)
         return estimator

@@ -1,1 +1,1 @@
-"""What a grid is made of, and how its candidates are scored."""
+"""What `TorchLinearRegressorCV` chooses from: the settings, their folds and scores."""

@@ -1,4 +1,4 @@
-"""What the models of a grid are worth on rows that they have not learnt from."""
+"""The scores of many models on the rows of a fold that are held out."""
 
 import inspect
 from collections.abc import Callable
@@ -11,29 +11,31 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
 from torchlinreg.engine.columns.grid import squared_errors
-from torchlinreg.estimators.training.holdout import Table
+from torchlinreg.estimators.training.holdout import UserData
 from torchlinreg.inputs.arrays import to_numpy
 
 
 class Scores:
-    """What each model is worth on rows that it has not learnt from.
+    """Scores models on held-out rows, by their squared errors or by a scorer of the user's.
 
     Parameters
     ----------
     estimator : TorchLinearRegressor
-        Unfitted; `scoring` is shown copies of it that have learnt.
+        Not fitted; `scoring` is given fitted copies of it.
     scoring : str, callable or None
         As :class:`~sklearn.model_selection.GridSearchCV` has it.
-    table : Table
-        All rows, as the user gave them.
-    dressed : callable (estimator, theta) -> estimator
-        Gives an estimator these weights, of shape (n_theta, n_targets).
+    data : UserData
+        All rows.
+    with_weights : callable (estimator, theta) -> estimator
+        Makes an estimator fitted, with theta of shape (n_theta, n_targets).
     """
 
-    def __init__(self, estimator, scoring, table: Table, dressed: Callable):
-        self._estimator, self._table, self._dressed = estimator, table, dressed
-        self._by_errors = {None: _r2, "r2": _r2, "neg_mean_squared_error": _negative_mean}.get(_named(scoring))
-        self._scorer = None if self._by_errors else check_scoring(estimator, scoring)
+    def __init__(self, estimator, scoring, data: UserData, with_weights: Callable):
+        self._estimator, self._data, self._with_weights = estimator, data, with_weights
+        from_errors = {None: _r2, "r2": _r2, "neg_mean_squared_error": _negative_mean}
+        named = scoring is None or isinstance(scoring, str)
+        self._from_errors = from_errors.get(scoring) if named else None
+        self._scorer = None if self._from_errors else check_scoring(estimator, scoring)
 
     def __call__(self, test: torch.Tensor, rows, theta: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return the score and the mean squared error of each model, both of shape (n_models,).
@@ -47,14 +49,14 @@ class Scores:
         theta : torch.Tensor of shape (n_theta, n_targets, n_models)
         """
         errors, squares = (part.cpu().numpy() for part in squared_errors(rows, theta))
-        if self._by_errors:
-            return self._by_errors(errors, squares, len(rows)), errors.mean(0)
-        X, y, weight = (None if part is None else _take(part, test.cpu().numpy()) for part in self._table)
-        if _metric(self._scorer) is not None:  # scikit-learn's know arrays only
+        if self._from_errors:
+            return self._from_errors(errors, squares, len(rows)), errors.mean(0)
+        X, y, weight = (None if part is None else _take(part, test.cpu().numpy()) for part in self._data)
+        if _metric(self._scorer) is not None:  # scikit-learn's metrics take arrays only
             X, y = (to_numpy(part, "y") if isinstance(part, torch.Tensor) else part for part in (X, y))
-        weighted = {} if weight is None or not _minds_weights(self._scorer) else {"sample_weight": weight}
+        weighted = {} if weight is None or not _takes_weights(self._scorer) else {"sample_weight": weight}
         scores = [
-            _number(self._scorer(self._dressed(clone(self._estimator), model), X, y, **weighted))
+            _check_score(self._scorer(self._with_weights(clone(self._estimator), model), X, y, **weighted))
             if model.isfinite().all()
             else np.nan
             for model in theta.unbind(2)
@@ -62,18 +64,15 @@ class Scores:
         return np.array(scores), errors.mean(0)
 
 
-def _named(scoring):
-    return scoring if scoring is None or isinstance(scoring, str) else "a function"
-
-
-def _number(score) -> float:
-    """Check what a scorer returned."""
+def _check_score(score) -> float:
+    """Refuse what a scorer returned if it is not one number."""
     if not isinstance(score, Real | np.ndarray) or np.ndim(score):
         raise ValueError(f"scoring returned {type(score).__name__} of shape {np.shape(score)}, not one number.")
     return float(score)
 
 
 def _r2(errors: np.ndarray, squares: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return R² of each model, as `r2_score` does: that would need the predictions of every model as arrays."""
     if n_rows < 2:
         raise ValueError(
             "R² of a single row is not defined: choose larger folds with cv, or another scoring, such as "
@@ -81,7 +80,7 @@ def _r2(errors: np.ndarray, squares: np.ndarray, n_rows: int) -> np.ndarray:
         )
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         score = 1.0 - errors / squares[:, None]
-    constant = np.where(errors == 0, 1.0, 0.0)  # as r2_score has it for a target that never changes
+    constant = np.where(errors == 0, 1.0, 0.0)  # as r2_score has it for a constant target
     return np.where(squares[:, None] > 0, score, constant).mean(0)
 
 
@@ -89,19 +88,18 @@ def _negative_mean(errors: np.ndarray, squares: np.ndarray, n_rows: int) -> np.n
     return -errors.mean(0)
 
 
-def _minds_weights(scorer) -> bool:
+def _takes_weights(scorer) -> bool:
     """Whether a scorer takes sample weights; those of scikit-learn do if their metric does."""
     return "sample_weight" in inspect.signature(_metric(scorer) or scorer).parameters
 
 
 def _metric(scorer) -> Callable | None:
-    """Return the metric of a scorer of scikit-learn's; None for a function of the user's."""
+    """Return the metric of one of scikit-learn's scorers; None for a function of the user's."""
     return getattr(scorer, "_score_func", None)
 
 
 def _take(part, chosen: np.ndarray):
-    return (
-        part[torch.from_numpy(chosen).to(part.device)]
-        if isinstance(part, torch.Tensor)
-        else _safe_indexing(part, chosen)
-    )
+    """Return some rows of anything that holds rows."""
+    if isinstance(part, torch.Tensor):
+        return part[torch.from_numpy(chosen).to(part.device)]
+    return _safe_indexing(part, chosen)

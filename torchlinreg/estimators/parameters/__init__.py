@@ -1,1 +1,1 @@
-"""What the parameters of an estimator mean: constraints, what does not go together, the settings of the engine."""
+"""The parameters of both estimators: constraints and documentation, conflicts, the engine's settings made of them."""

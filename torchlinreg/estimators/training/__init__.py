@@ -1,1 +1,1 @@
-"""What goes on around a training: callbacks, rows held out, what a stream leaves behind, warnings."""
+"""What surrounds the training of an estimator: callbacks, early stopping, the state of a stream, warnings."""

@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks, `sklearn.callback`: the epochs of a fit as tasks, and one callback more."""
+"""Calls scikit-learn's callbacks, `sklearn.callback`, for the tasks of a fit; and a callback that saves it."""
 
 import os
 import pickle
@@ -10,26 +10,26 @@ from tempfile import NamedTemporaryFile
 import torch
 from sklearn.base import clone
 
-from torchlinreg.estimators.training.holdout import Table
+from torchlinreg.estimators.training.holdout import UserData
 
 
 class Epochs:
-    """The tasks that the callbacks of an estimator are told of: the fit, and in it one for each epoch.
+    """Tells the callbacks of an estimator of its tasks: the fit, and in it one for each epoch.
 
     Parameters
     ----------
     estimator : TorchLinearRegressor
-    table : Table
-        The rows that are learnt from, as the user gave them.
+    data : UserData
+        What is learnt from.
     n_epochs : int or None
-        At most; None if nobody knows.
+        At most; None if unknown.
     attributes : callable (theta) -> dict
-        What an estimator with these weights has to have to be able to predict.
+        The attributes that an estimator with these weights needs to predict.
     """
 
-    def __init__(self, estimator, table: Table, n_epochs: int | None, attributes: Callable[[torch.Tensor], dict]):
+    def __init__(self, estimator, data: UserData, n_epochs: int | None, attributes: Callable[[torch.Tensor], dict]):
         self._estimator, self._n_epochs, self._attributes = estimator, n_epochs, attributes
-        self._data = _data(table)
+        self._data = _context(data)
         self._fit = estimator._init_callback_context(max_subtasks=n_epochs)
         self._fit.call_on_fit_task_begin(estimator=estimator, **self._data)
         self._epoch = self._begin()
@@ -47,7 +47,7 @@ class Epochs:
         return stop
 
     def end(self) -> None:
-        """End the fit, and the epoch that was begun in vain if training ended by itself."""
+        """End the fit, and the epoch that was begun but not run if training ended by itself."""
         if self._epoch is not None:
             self._epoch.call_on_fit_task_end(estimator=self._estimator)
         self._fit.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes={})
@@ -57,32 +57,32 @@ class Epochs:
         return epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
 
 
-def _data(table: Table) -> dict:
-    weight = table.sample_weight
-    return {"X": table.X, "y": table.y, "metadata": None if weight is None else {"sample_weight": weight}}
+def _context(data: UserData) -> dict:
+    weight = data.sample_weight
+    return {"X": data.X, "y": data.y, "metadata": None if weight is None else {"sample_weight": weight}}
 
 
 class Folds:
-    """The tasks that the callbacks of a cross-validated estimator are told of, if there are any.
+    """Tells the callbacks of a cross-validated estimator, if it has any, of its folds and of the refit.
 
     Parameters
     ----------
     estimator : TorchLinearRegressorCV
-    table : Table
-        All rows, as the user gave them.
+    data : UserData
+        All rows.
     n_tasks : int
         Folds, and the fit to all rows.
     """
 
-    def __init__(self, estimator, table: Table, n_tasks: int):
-        self._estimator, self._data, self._fit = estimator, _data(table), None
+    def __init__(self, estimator, data: UserData, n_tasks: int):
+        self._estimator, self._data, self._fit = estimator, _context(data), None
         if vars(estimator).get("_skl_callbacks"):
             self._fit = estimator._init_callback_context(max_subtasks=n_tasks)
             self._fit.call_on_fit_task_begin(estimator=estimator, **self._data)
 
     @contextmanager
     def task(self, name: str) -> Iterator[None]:
-        """Tell of a task, a fold or the "refit", that is done within."""
+        """Begin a task, a fold or the "refit", and end it after the block."""
         if self._fit is None:
             yield
             return
@@ -100,15 +100,15 @@ class Folds:
 class Checkpoint:
     """Callback that saves the estimator while it is being fitted.
 
-    What is saved is an estimator that predicts with the weights of the moment, without its callbacks. A file is always
-    whole: it takes the place of the one before when it is complete.
+    Saves an estimator that predicts with the weights after the last epoch, without its callbacks. The file is always
+    complete: it is replaced when the next one has been written.
 
     Parameters
     ----------
     path : str or path-like
-        The file, written by :mod:`pickle`. Fits that run at the same time need files of their own.
+        The file, written by :mod:`pickle`. Fits that run at the same time need different files.
     every : int, default=1
-        Epochs from one saving to the next; the finished fit is saved in any case.
+        Epochs between two savings; the finished fit is saved in any case.
 
     Examples
     --------

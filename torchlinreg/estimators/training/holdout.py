@@ -1,4 +1,4 @@
-"""Rows that are held out of training to tell when to stop."""
+"""Early stopping: rows held out of training, and their score."""
 
 from typing import NamedTuple
 
@@ -9,77 +9,85 @@ from sklearn.model_selection import train_test_split
 
 from torchlinreg.engine.data.batches import Rows
 from torchlinreg.engine.runtime.devices import carry
-from torchlinreg.inputs.arrays import check_weight, check_X_y, to_numpy, to_tensor
+from torchlinreg.estimators.parameters.values import Parameters
+from torchlinreg.inputs.arrays import check_weight, to_numpy, to_tensor
 
 
-class Table(NamedTuple):
-    """Rows as the user gave them."""
+class UserData(NamedTuple):
+    """Features, targets and weights as the user gave them."""
 
     X: object
     y: object
     sample_weight: object = None
 
 
-def hold_out(estimator, table: Table, given: Table) -> tuple[Table, Table | None]:
-    """Return the rows to learn from and, with early stopping, those to score: the ones given, or a random part.
+def hold_out(data: UserData, validation: UserData, parameters: Parameters) -> tuple[UserData, UserData | None]:
+    """Return the data to learn from and, with early stopping, those to score: the ones given, or a random share.
 
     Parameters
     ----------
-    estimator : TorchLinearRegressor
-        Its `early_stopping`, `validation_fraction` and `random_state`.
-    table : Table
-    given : Table
-        Of ``X_val, y_val, sample_weight_val``, each may be None.
+    data : UserData
+    validation : UserData
+        ``X_val, y_val, sample_weight_val``, each may be None.
+    parameters : Parameters
 
     Raises
     ------
     ValueError
-        If parts of a table are missing, or if nobody asked for one.
+        If `validation` is incomplete, or given without early stopping.
     """
-    if any(part is not None for part in given):
-        if given.X is None or given.y is None:
-            missing = "X_val" if given.X is None else "y_val"
+    if any(part is not None for part in validation):
+        if validation.X is None or validation.y is None:
+            missing = "X_val" if validation.X is None else "y_val"
             raise ValueError(f"{missing} is missing: X_val and y_val, and maybe sample_weight_val, go together.")
-        if not estimator.early_stopping:
+        if not parameters.early_stopping:
             raise ValueError(
                 "X_val and y_val are of no use with early_stopping=False; set early_stopping=True, together with "
                 "tol=None if all epochs are to be run and scored."
             )
-    if not estimator.early_stopping:
-        return table, None
-    if given.X is not None:
-        return table, given
-    parts = table if table.sample_weight is not None else table[:2]
-    split = train_test_split(*parts, test_size=estimator.validation_fraction, random_state=estimator.random_state)
-    return Table(*split[::2]), Table(*split[1::2])
+    if not parameters.early_stopping:
+        return data, None
+    if validation.X is not None:
+        return data, validation
+    split = train_test_split(
+        *(data if data.sample_weight is not None else data[:2]),
+        test_size=parameters.validation_fraction,
+        random_state=parameters.random_state,
+    )
+    return UserData(*split[::2]), UserData(*split[1::2])
 
 
 class RSquared:
-    """The coefficient of determination of weights on rows held out, as `score` gives it.
+    """R² of weights on validated rows that were held out, as `score` gives it.
 
     Parameters
     ----------
-    estimator : TorchLinearRegressor
-        That has seen the features of the training rows.
-    table : Table
+    X, y : as `check_X_y` returns them
+    sample_weight : as given by the user
     rows : Rows
-        The training rows.
+        The training rows: their device, precision and number of targets.
     y_ndim : int
-        Dimensions of the target trained on.
+        Dimensions of the training target.
+    validation_fraction : float
+        For the error message.
+
+    Raises
+    ------
+    ValueError
+        If there is a single row, or another number of targets.
     """
 
-    def __init__(self, estimator, table: Table, rows: Rows, y_ndim: int):
-        X, y = check_X_y(estimator, table.X, table.y, reset=False)
+    def __init__(self, X, y, sample_weight, rows: Rows, y_ndim: int, validation_fraction: float):
         if X.shape[0] < 2:
             raise ValueError(
                 "R² of a single row is not defined: early_stopping=True needs two rows to score at least; increase "
-                f"validation_fraction={estimator.validation_fraction}, or give X_val and y_val."
+                f"validation_fraction={validation_fraction}, or give X_val and y_val."
             )
         if y.ndim != y_ndim or y[0:1].reshape(1, -1).shape[1] != rows.y.shape[1]:
             raise ValueError(
                 f"y_val has shape {tuple(y.shape)}, which does not go with {rows.y.shape[1]} targets in y."
             )
-        self._weight = check_weight(table.sample_weight, X)
+        self._weight = check_weight(sample_weight, X)
         self._X = carry(to_tensor(X), rows.y.device, rows.y.dtype)
         self._y = (to_numpy(y, "y_val") if isinstance(y, torch.Tensor) else y).reshape(len(y), -1)
 

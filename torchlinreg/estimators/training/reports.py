@@ -1,4 +1,4 @@
-"""What the estimator says while it trains, and of how that ended."""
+"""What the estimators print while they train, and their warnings at the end."""
 
 import warnings
 from numbers import Integral
@@ -9,110 +9,144 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from torchlinreg.engine.data.batches import Rows
 from torchlinreg.engine.fit.plan import largest_stable_rate
 from torchlinreg.engine.fit.settings import Fit, Settings
+from torchlinreg.estimators.parameters.values import Parameters
 
 
-def print_epoch(estimator, epoch: int, loss: float) -> None:
-    """Print a line for every `verbose`-th epoch, as tutorials do."""
-    if epoch % estimator.verbose == 0:
-        width = len(str(estimator.max_iter))
-        print(f"Epoch {epoch:>{width}}/{estimator.max_iter}, loss {loss:.6g}")
+def print_epoch(epoch: int, loss: float, *, every: int, max_iter: int) -> None:
+    """Print the loss of every so many epochs."""
+    if epoch % every == 0:
+        print(f"Epoch {epoch:>{len(str(max_iter))}}/{max_iter}, loss {loss:.6g}")
 
 
-def warn_of(estimator, outcome: Fit, rows: Rows, settings: Settings, *, stacklevel: int) -> None:
-    """Say what the caller should know of how training ended."""
-    if outcome.interrupted:
-        kept = "the best until then" if estimator.learning_rate == "auto" else "those after the last step"
-        kept = "the best on the rows held out" if outcome.scores else kept
-        warnings.warn(
-            f"Training was interrupted after epoch {estimator.n_iter_} of at most {estimator.max_iter}; the weights "
-            f"are {kept}. Fit again to go on, in textbook mode with warm_start=True.",
-            ConvergenceWarning,
-            stacklevel=stacklevel,
-        )
-    elif outcome.cut_short:
-        return
-    elif outcome.worsened:
-        warnings.warn(
-            f"Training made the loss worse, up to {estimator.loss_curve_[-1]:.3g}: "
-            f"learning_rate={estimator.learning_rate} is too large for this data. {advise(estimator, rows, settings)}",
-            ConvergenceWarning,
-            stacklevel=stacklevel,
-        )
-    elif not outcome.converged:
-        reached = (
-            "" if estimator.optimality_gap_ is None else f" The optimality gap is {estimator.optimality_gap_:.1e}."
-        )
-        way_out = "Increase max_iter, or accept a larger tol."
-        if estimator.n_iter_ < estimator.max_iter:
-            way_out = "Further passes gained nothing: accept a larger tol, or scale features and target."
-        warnings.warn(
-            f"Stopped after {estimator.n_iter_} epochs, with max_iter={estimator.max_iter}, without meeting "
-            f"tol={estimator.tol}.{reached} {way_out}",
-            ConvergenceWarning,
-            stacklevel=stacklevel,
-        )
-
-
-def warn_of_search(estimator, path: np.ndarray, *, stacklevel: int) -> None:
-    """Say what the caller should know of how a search ended.
+def warn_of_fit(outcome: Fit, rows: Rows, settings: Settings, parameters: Parameters, *, stacklevel: int) -> None:
+    """Warn if training was interrupted, made the loss worse, or did not converge.
 
     Parameters
     ----------
-    estimator : TorchLinearRegressorCV
-    path : ndarray of int
-        The settings that differ from the one chosen in alpha only, the largest alpha first.
+    outcome : Fit
+    rows : Rows
+        Learnt from.
+    settings : Settings
+        Trained with.
+    parameters : Parameters
+        As the user gave them.
     stacklevel : int
     """
-    n_settings = len(estimator.cv_results_["params"])
-    n_unscored = int(np.isnan(estimator.cv_results_["mean_test_score"]).sum())
-    untuned = isinstance(estimator.learning_rates, str)
-    n_diverged = 0 if untuned else int(np.isnan(estimator.mse_path_).any(-1).sum())
-    said = {}
+    message = None
+    if outcome.interrupted:
+        message = _interrupted(outcome, parameters)
+    elif outcome.cut_short:
+        return
+    elif outcome.worsened:
+        message = (
+            f"Training made the loss worse, up to {outcome.loss_curve[-1]:.3g}: "
+            f"learning_rate={parameters.learning_rate} is too large for this data. {advise_rate(rows, settings)}"
+        )
+    elif not outcome.converged:
+        message = _unconverged(outcome, parameters)
+    if message is not None:
+        warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+
+
+def _interrupted(outcome: Fit, parameters: Parameters) -> str:
+    kept = "the best until then" if parameters.is_untuned else "those after the last step"
+    kept = "the best on the rows held out" if outcome.scores else kept
+    return (
+        f"Training was interrupted after epoch {len(outcome.loss_curve)} of at most {parameters.max_iter}; the weights "
+        f"are {kept}. Fit again to go on, in textbook mode with warm_start=True."
+    )
+
+
+def _unconverged(outcome: Fit, parameters: Parameters) -> str:
+    n_epochs = len(outcome.loss_curve)
+    reached = "" if outcome.optimality_gap is None else f" The optimality gap is {outcome.optimality_gap:.1e}."
+    way_out = "Increase max_iter, or accept a larger tol."
+    if n_epochs < parameters.max_iter:
+        way_out = "Further passes gained nothing: accept a larger tol, or scale features and target."
+    return (
+        f"Stopped after {n_epochs} epochs, with max_iter={parameters.max_iter}, without meeting "
+        f"tol={parameters.tol}.{reached} {way_out}"
+    )
+
+
+def advise_rate(rows: Rows, settings: Settings) -> str:
+    """Return what to try instead of a learning rate that was too large."""
+    stable = ""
+    if settings.optimizer == "sgd" and not settings.optimizer_params:
+        rate = largest_stable_rate(rows, settings)
+        stable = f"The largest stable rate is about {rate:.2g}. " if 0 < rate < np.inf else ""
+    return stable + 'Lower it, scale the features, or leave the choice to learning_rate="auto".'
+
+
+def warn_of_search(
+    scores: np.ndarray, scoring, errors: np.ndarray, end_of_path: str | None, parameters: Parameters, *, stacklevel: int
+) -> None:
+    """Warn of settings that diverged or have no score, and of a choice at an end of the path.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_settings,)
+        Mean test score of each.
+    scoring : str, callable or None
+        As the user gave it.
+    errors : ndarray of shape (..., n_folds)
+        Mean squared error of each setting on each fold.
+    end_of_path : str or None
+        What `describe_end` says.
+    parameters : Parameters
+    stacklevel : int
+    """
+    n_unscored = int(np.isnan(scores).sum())
+    n_diverged = 0 if parameters.is_untuned else int(np.isnan(errors).any(-1).sum())
     if n_diverged:
-        said[FitFailedWarning] = (
-            f"Training diverged at {n_diverged} of {n_settings} settings, which are scored NaN: their learning rates "
-            "are too large for this data."
+        warnings.warn(
+            f"Training diverged at {n_diverged} of {len(scores)} settings, which are scored NaN: their learning rates "
+            "are too large for this data.",
+            FitFailedWarning,
+            stacklevel=stacklevel,
         )
     if n_unscored > n_diverged:
-        said[UserWarning] = (
-            f"scoring={estimator.scoring!r} gave NaN for {n_unscored - n_diverged} of {n_settings} settings, which "
-            "rank last."
+        warnings.warn(
+            f"scoring={scoring!r} gave NaN for {n_unscored - n_diverged} of {len(scores)} settings, which rank last.",
+            UserWarning,
+            stacklevel=stacklevel,
         )
-    elif (at := _end(estimator, path)) is not None:
-        said[UserWarning] = at
-    if not estimator.converged_:
-        said[ConvergenceWarning] = (
-            f"Some models did not meet tol={estimator.tol} with max_iter={estimator.max_iter}. Increase max_iter, or "
-            "accept a larger tol."
-        )
-    for category, message in said.items():
-        warnings.warn(message, category, stacklevel=stacklevel)
+    elif end_of_path is not None:
+        warnings.warn(end_of_path, UserWarning, stacklevel=stacklevel)
 
 
-def _end(estimator, path: np.ndarray) -> str | None:
-    """Say if the alpha chosen is the largest or the smallest of several, so that others may be better still."""
-    at = int((path == estimator.best_index_).argmax())
-    scores = estimator.cv_results_["mean_test_score"][path]
-    no_choice = len(path) == 1 or not np.nanmin(scores, initial=np.inf) < np.nanmax(scores, initial=-np.inf)
-    if no_choice or at not in (0, len(path) - 1) or estimator.alpha_ == 0:
+def warn_of_unfinished(parameters: Parameters, *, stacklevel: int) -> None:
+    """Warn that not every model of a search converged."""
+    warnings.warn(
+        f"Some models did not meet tol={parameters.tol} with max_iter={parameters.max_iter}. Increase max_iter, or "
+        "accept a larger tol.",
+        ConvergenceWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def describe_end(chosen: int, path_alphas: np.ndarray, path_scores: np.ndarray, alphas, eps) -> str | None:
+    """Say if the alpha chosen is the largest or the smallest of several, so that others may be better.
+
+    Parameters
+    ----------
+    chosen : int
+        Place of the alpha chosen in the path.
+    path_alphas, path_scores : ndarray of shape (n_alphas,)
+        The path, the largest alpha first, with mean test scores.
+    alphas, eps : as the user gave them
+    """
+    no_choice = not np.nanmin(path_scores, initial=np.inf) < np.nanmax(path_scores, initial=-np.inf)
+    if len(path_alphas) == 1 or no_choice or chosen not in (0, len(path_alphas) - 1) or path_alphas[chosen] == 0:
         return None
-    a_path = isinstance(estimator.alphas, Integral)
-    if at == 0:
+    a_path = isinstance(alphas, Integral)
+    if chosen == 0:
         further = "larger ones, if not better features: predictions hardly leave the mean"
-    elif a_path and estimator.eps == "auto":
+    elif a_path and eps == "auto":
         further = "none at all, as TorchLinearRegressor() has it: the path ends near that"
     else:
         further = 'eps="auto"' if a_path else "smaller ones, or alphas=100 for a path of them"
     return (
-        f"alpha_={estimator.alpha_:.3g} is the {'smallest' if at else 'largest'} of {len(path)} alphas; others may be "
-        f"better. Try {further}."
+        f"alpha_={path_alphas[chosen]:.3g} is the {'smallest' if chosen else 'largest'} of {len(path_alphas)} alphas; "
+        f"others may be better. Try {further}."
     )
-
-
-def advise(estimator, rows: Rows, settings: Settings) -> str:
-    """Say what to try instead of a learning rate that was too large."""
-    stable = ""
-    if estimator.optimizer == "sgd" and not estimator.optimizer_params:
-        rate = largest_stable_rate(rows, settings)
-        stable = f"The largest stable rate is about {rate:.2g}. " if 0 < rate < np.inf else ""
-    return stable + 'Lower it, scale the features, or leave the choice to learning_rate="auto".'

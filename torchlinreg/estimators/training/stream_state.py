@@ -1,53 +1,58 @@
-"""What `partial_fit` goes on from beside the weights, kept on the estimator as NumPy arrays and plain numbers."""
+"""The training state that `partial_fit` goes on from, beside the weights: NumPy arrays and plain numbers."""
 
 import warnings
 
 import numpy as np
 import torch
 
+from torchlinreg.estimators.parameters.values import Parameters
 
-def keep_memory(estimator, memory: dict) -> None:
-    """Keep on the estimator what training left behind."""
-    estimator._memory = _kind(estimator), _to_arrays(memory)
+SavedState = tuple[str, dict]
 
 
-def recall_memory(estimator) -> dict:
-    """Return what the estimator keeps, if that is of use for what its parameters now ask for.
+def save_training_state(state: dict, parameters: Parameters) -> SavedState:
+    """Return a training state, as arrays, with the parameters that it depends on."""
+    return _dependencies(parameters), _to_arrays(state)
+
+
+def load_training_state(saved: SavedState | None, parameters: Parameters) -> dict:
+    """Return a saved training state, as tensors; an empty one if the parameters that it depends on have changed.
 
     Warns
     -----
     UserWarning
-        If it is not, and rows are forgotten with it.
+        If an untuned stream begins anew, as rows are forgotten then.
     """
-    kind, memory = ("", {}) if estimator._memory is None else estimator._memory
-    if kind == _kind(estimator):
-        return _to_tensors(memory)
-    if estimator.learning_rate == "auto":
+    dependencies, state = ("", {}) if saved is None else saved
+    if dependencies == _dependencies(parameters):
+        return _to_tensors(state)
+    if parameters.is_untuned:
         warnings.warn(
-            'With learning_rate="auto", partial_fit does not go on from fit or from steps, which keep no summary of '
-            "their rows: a new stream begins. To learn from all rows, call partial_fit from the first ones on.",
+            'With learning_rate="auto", partial_fit does not go on from fit or from textbook mode, which keep no '
+            "sufficient statistics of their rows: a new stream begins. To learn from all rows, call partial_fit from "
+            "the first ones on.",
             stacklevel=4,
         )
     return {}
 
 
-def _kind(estimator) -> str:
-    """Return, in words, what has to stay the same for a memory to be of use."""
-    if estimator.learning_rate == "auto":
-        return f"summary, fit_intercept={estimator.fit_intercept}"
-    steps = estimator.backend, estimator.optimizer, estimator.optimizer_params, estimator.momentum, estimator.average
-    return f"steps, {steps}"
+def _dependencies(parameters: Parameters) -> str:
+    """Return, in words, the parameters that a training state depends on."""
+    if parameters.is_untuned:
+        return f"untuned, fit_intercept={parameters.fit_intercept}"
+    names = "backend", "optimizer", "optimizer_params", "momentum", "average"
+    return f"textbook, {[getattr(parameters, name) for name in names]}"
 
 
-def _to_arrays(memory):
-    """Return nested dictionaries with every tensor turned into an array of its own."""
-    if isinstance(memory, dict):
-        return {name: _to_arrays(part) for name, part in memory.items()}
-    return np.array(memory.detach().cpu().numpy()) if isinstance(memory, torch.Tensor) else memory
+def _to_arrays(state):
+    """Return nested dictionaries with a copy of every tensor as an array."""
+    if isinstance(state, dict):
+        return {name: _to_arrays(value) for name, value in state.items()}
+    return np.array(state.detach().cpu().numpy()) if isinstance(state, torch.Tensor) else state
 
 
-def _to_tensors(memory):
-    """Return nested dictionaries with every array turned into a tensor of its own."""
-    if isinstance(memory, dict):
-        return {name: _to_tensors(part) for name, part in memory.items()}
-    return torch.tensor(memory) if isinstance(memory, np.ndarray) else memory
+def _to_tensors(state):
+    """Return nested dictionaries with a copy of every array as a tensor."""
+    if isinstance(state, dict):
+        return {name: _to_tensors(value) for name, value in state.items()}
+    return torch.tensor(state) if isinstance(state, np.ndarray) else state

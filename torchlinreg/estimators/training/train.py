@@ -1,0 +1,47 @@
+"""One training by the engine: which of its drivers runs, and its errors in the user's words."""
+
+import torch
+
+from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.fit.settings import Fit, Settings
+from torchlinreg.engine.fit.stream import fit_stream
+from torchlinreg.engine.fit.textbook import fit_textbook
+from torchlinreg.engine.fit.untuned import fit_untuned
+from torchlinreg.engine.solvers.minibatch.loop import DivergedError
+from torchlinreg.estimators.parameters.refusals import OVERFLOW
+from torchlinreg.estimators.parameters.values import Parameters
+from torchlinreg.estimators.training.reports import advise_rate
+
+
+def train(
+    rows: Rows, theta: torch.Tensor, settings: Settings, parameters: Parameters, state: dict | None = None
+) -> Fit:
+    """Train on all rows or, with a training state, on the next rows of a stream.
+
+    Parameters
+    ----------
+    rows : Rows
+    theta : torch.Tensor of shape (n_features + fit_intercept, n_targets)
+        Where textbook mode starts.
+    settings : Settings
+    parameters : Parameters
+    state : dict, optional
+        Of the stream; empty if it begins here.
+
+    Raises
+    ------
+    ValueError
+        If numbers overflow, or if training diverges.
+    """
+    if parameters.is_untuned:
+        try:
+            return fit_untuned(rows, settings) if state is None else fit_stream(rows, settings, state)
+        except torch.linalg.LinAlgError as overflow:
+            raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
+    try:
+        return fit_textbook(rows, theta.to(settings.dtype), settings, state)
+    except DivergedError as diverged:
+        raise ValueError(
+            f"Training diverged in epoch {diverged.epoch}: learning_rate={parameters.learning_rate} is too large "
+            f"for this data. {advise_rate(rows, settings)}"
+        ) from None
