@@ -23,7 +23,7 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @property
     def plan_(self) -> Plan:
-        """The numbers that "auto" stood for, by name; prints as a table that gives a reason for each."""
+        """The numbers that "auto" stood for, by name; printed with a reason for each."""
         if not hasattr(self, "_plan"):
             raise AttributeError("plan_ exists after fit only.")
         return Plan(self._plan)

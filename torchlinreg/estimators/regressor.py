@@ -114,7 +114,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         Untuned mode with a Huber loss that is given no `delta`: the scale of the residuals that it goes by, as
         :class:`~sklearn.linear_model.HuberRegressor` has it. Not there otherwise.
     plan_ : dict
-        The numbers that "auto" stood for, by name; prints as a table that gives a reason for each.
+        The numbers that "auto" stood for, by name; printed with a reason for each.
 
     See Also
     --------

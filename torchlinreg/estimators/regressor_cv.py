@@ -130,8 +130,8 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     optimality_gap_ : float or None
         Untuned mode: the largest of the fit to all rows, as :class:`~torchlinreg.TorchLinearRegressor` has it.
     plan_ : dict
-        The setting chosen, and the numbers that "auto" stood for in the fit to all rows; prints as a table that gives a
-        reason for each.
+        The setting chosen, and the numbers that "auto" stood for in the fit to all rows; printed with a reason for
+        each.
 
     See Also
     --------
