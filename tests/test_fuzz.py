@@ -46,6 +46,7 @@ SOUND: dict[str, list] = {
     "penalty": [None, *sorted(PENALTIES) * 2],
     "alpha": [0.0, 1e-300, 1e-3, 0.1, 1e3, 1e200, 1e308, np.float32(0.5), Fraction(1, 3), 7, [0.1], [0.0, 1.0]],
     "l1_ratio": [0.0, 1.0, 0.3, 1e-300, [0.3], [0.3, 1.0], torch.tensor(0.5)],
+    "positive": [False, False, True],
     "fit_intercept": [True, False, np.False_],
     "backend": ["auto", *sorted(MODELS)],
     "optimizer": ["sgd", "sgd", "adam", "RMSprop", "adafactor", torch.optim.Adagrad],
