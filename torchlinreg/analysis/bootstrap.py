@@ -18,12 +18,12 @@ from torchlinreg.engine.columns.resampling import resample
 from torchlinreg.engine.data.batches import Rows
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.solvers.minibatch.loop import DivergedError
-from torchlinreg.estimators.parameters.refusals import OVERFLOW
+from torchlinreg.estimators.parameters.refusals import OVERFLOW, refusing_overflow
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
-from torchlinreg.estimators.training.reports import advise_rate
+from torchlinreg.estimators.training.reports import MORE_EPOCHS, advise_rate
 from torchlinreg.inputs.arrays import check_weight, check_X_y
 from torchlinreg.inputs.coefficients import make_theta
 from torchlinreg.inputs.frames import names_after
@@ -182,9 +182,8 @@ def _resample(
 ) -> np.ndarray:
     """Return theta of each resample, shape (n_resamples, n_theta, n_targets)."""
     try:
-        found = resample(rows, settings, theta, n_resamples, seed)
-    except torch.linalg.LinAlgError as overflow:
-        raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
+        with refusing_overflow():
+            found = resample(rows, settings, theta, n_resamples, seed)
     except DivergedError as diverged:
         raise ValueError(
             f"Training diverged on a resample, in epoch {diverged.epoch}: learning_rate={model.learning_rate} is too "
@@ -195,7 +194,7 @@ def _resample(
     if found.n_unfinished:
         warnings.warn(
             f"{found.n_unfinished} of {n_resamples * rows.y.shape[1]} models of resamples did not meet tol={model.tol} "
-            f"with max_iter={model.max_iter}. Increase max_iter, or accept a larger tol.",
+            f"with max_iter={model.max_iter}. {MORE_EPOCHS}",
             ConvergenceWarning,
             stacklevel=4,  # below scikit-learn's wrapper
         )

@@ -38,7 +38,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
 
     The objective is that of :class:`~sklearn.linear_model.ElasticNet` and `SGDRegressor`: the (weighted) mean over the
     rows of the loss, plus ``alpha * (l1_ratio * |w|₁ + (1 - l1_ratio) / 2 * |w|²)`` for each target's weights w. The
-    intercept is never penalised. Targets are columns that do not mix.
+    intercept is never penalised. Targets do not influence each other.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         without L1 it follows from the gradient there; for other losses of this package it is the distance from a lower
         bound by duality, and for those that torch differentiates an estimate. None in textbook mode.
     scale_ : float or ndarray of shape (n_targets,)
-        Untuned mode with a Huber loss that is given no `delta`: the scale of the residuals that it goes by, as
-        :class:`~sklearn.linear_model.HuberRegressor` has it. Not there otherwise.
+        Untuned mode with a Huber loss that is given no `delta`: the scale of the residuals that it is relative to, as
+        :class:`~sklearn.linear_model.HuberRegressor` has it. Absent otherwise.
     plan_ : dict
         The numbers that "auto" stood for, by name; printed with a reason for each.
 

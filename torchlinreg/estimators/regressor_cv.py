@@ -19,7 +19,7 @@ from torchlinreg.estimators.candidates.folds import Fold, make_folds
 from torchlinreg.estimators.candidates.grids import L1_RATIO, Candidates, make_cv_results, read_alphas, read_axes
 from torchlinreg.estimators.candidates.scores import Scores
 from torchlinreg.estimators.parameters.constraints import SHARED_CONSTRAINTS, fill_docstring
-from torchlinreg.estimators.parameters.refusals import OVERFLOW, check_overflow, warn_of_idle
+from torchlinreg.estimators.parameters.refusals import OVERFLOW, check_overflow, refusing_overflow, warn_of_idle
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
 from torchlinreg.estimators.parameters.values import Parameters, find_defaults
 from torchlinreg.estimators.regressor import TorchLinearRegressor
@@ -273,13 +273,11 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
             tasks = Folds(self, given, len(folds) + 1)
             data = UserData(*indexable(given.X, given.y), weight)
             scores = Scores(model, self.scoring, data, partial(self._with_weights, y_ndim=y.ndim, dtype=dtype))
-            try:
+            with refusing_overflow():
                 candidates = self._candidates(axes, rows, settings)
                 grid = self._grid(candidates, rows, settings, folds)
                 warm_start = self._validate(grid, folds, candidates, scores, tasks)
                 columns, best = self._refit(grid, warm_start, candidates, tasks)
-            except torch.linalg.LinAlgError as overflow:
-                raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
             theta = columns.theta[..., best]
             if not theta.isfinite().all():
                 if parameters.is_untuned:

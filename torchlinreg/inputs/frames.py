@@ -107,7 +107,7 @@ def naming_columns(**tables) -> Iterator[None]:
 
 
 def advice(table: str, trouble: str, names: Iterable) -> str:
-    """Say what is wrong with which columns of a table, and what to do about it.
+    """Return what is wrong with which columns of a table, and what to do about it.
 
     Parameters
     ----------

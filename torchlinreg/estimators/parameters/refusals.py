@@ -1,6 +1,8 @@
 """Parameters and data that do not go together: errors and warnings that say what to ask for instead."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,6 +22,15 @@ OVERFLOW = (
     "size first, for example with sklearn.preprocessing.StandardScaler in a Pipeline and "
     'sklearn.compose.TransformedTargetRegressor, or try dtype="float64".'
 )
+
+
+@contextmanager
+def refusing_overflow() -> Iterator[None]:
+    """Turn errors of linear algebra inside, which mean that numbers overflowed, into a ValueError that says so."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as overflow:
+        raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
 
 
 def check_overflow(rows: Rows, theta: torch.Tensor, dtype: torch.dtype) -> None:

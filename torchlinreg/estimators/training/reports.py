@@ -11,6 +11,8 @@ from torchlinreg.engine.fit.plan import largest_stable_rate
 from torchlinreg.engine.fit.settings import Fit, Settings
 from torchlinreg.estimators.parameters.values import Parameters
 
+MORE_EPOCHS = "Increase max_iter, or accept a larger tol."
+
 
 def print_epoch(epoch: int, loss: float, *, every: int, max_iter: int) -> None:
     """Print the loss of every so many epochs."""
@@ -60,7 +62,7 @@ def _interrupted(outcome: Fit, parameters: Parameters) -> str:
 def _unconverged(outcome: Fit, parameters: Parameters) -> str:
     n_epochs = len(outcome.loss_curve)
     reached = "" if outcome.optimality_gap is None else f" The optimality gap is {outcome.optimality_gap:.1e}."
-    way_out = "Increase max_iter, or accept a larger tol."
+    way_out = MORE_EPOCHS
     if n_epochs < parameters.max_iter:
         way_out = "Further passes gained nothing: accept a larger tol, or scale features and target."
     return (
@@ -118,15 +120,14 @@ def warn_of_search(
 def warn_of_unfinished(parameters: Parameters, *, stacklevel: int) -> None:
     """Warn that not every model of a search converged."""
     warnings.warn(
-        f"Some models did not meet tol={parameters.tol} with max_iter={parameters.max_iter}. Increase max_iter, or "
-        "accept a larger tol.",
+        f"Some models did not meet tol={parameters.tol} with max_iter={parameters.max_iter}. {MORE_EPOCHS}",
         ConvergenceWarning,
         stacklevel=stacklevel,
     )
 
 
 def describe_end(chosen: int, path_alphas: np.ndarray, path_scores: np.ndarray, alphas, eps) -> str | None:
-    """Say if the alpha chosen is the largest or the smallest of several, so that others may be better.
+    """Return a message if the alpha chosen is the largest or the smallest of several, so that others may be better.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from torchlinreg.engine.fit.stream import fit_stream
 from torchlinreg.engine.fit.textbook import fit_textbook
 from torchlinreg.engine.fit.untuned import fit_untuned
 from torchlinreg.engine.solvers.minibatch.loop import DivergedError
-from torchlinreg.estimators.parameters.refusals import OVERFLOW
+from torchlinreg.estimators.parameters.refusals import refusing_overflow
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.estimators.training.reports import advise_rate
 
@@ -34,10 +34,8 @@ def train(
         If numbers overflow, or if training diverges.
     """
     if parameters.is_untuned:
-        try:
+        with refusing_overflow():
             return fit_untuned(rows, settings) if state is None else fit_stream(rows, settings, state)
-        except torch.linalg.LinAlgError as overflow:
-            raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
     try:
         return fit_textbook(rows, theta.to(settings.dtype), settings, state)
     except DivergedError as diverged:
