@@ -1,4 +1,9 @@
 import builtins
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,8 +16,10 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from torchlinreg import displays
 from torchlinreg.datasets import make_linear
 from torchlinreg.displays import CoefficientDisplay, FitDisplay, LossCurveDisplay, RegularizationPathDisplay
+from torchlinreg.displays.docstrings import ENTRIES, substitute
 from torchlinreg.estimators.regressor import TorchLinearRegressor
 
 
@@ -240,3 +247,52 @@ def test_without_matplotlib(monkeypatch, display):
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(ImportError, match=r'needs matplotlib: pip install "torchlinreg\[plot\]"'):
         display.plot()
+
+
+DISPLAYS = [CoefficientDisplay, FitDisplay, LossCurveDisplay, RegularizationPathDisplay]
+METHODS = [
+    getattr(display, name)
+    for display in DISPLAYS
+    for name in ("from_estimator", "from_frame", "plot")
+    if name in vars(display)
+]
+
+
+@pytest.mark.parametrize("documented", DISPLAYS + METHODS, ids=lambda documented: documented.__qualname__)
+def test_every_parameter_is_documented(documented):
+    parameters = inspect.getdoc(documented).partition("Parameters\n----------\n")[2].partition("\n\n")[0]
+    names = re.findall(r"^(\w.*?) :", parameters, flags=re.MULTILINE)
+    assert sorted(", ".join(names).split(", ")) == sorted({*inspect.signature(documented).parameters} - {"self"})
+    assert "%(" not in documented.__doc__
+
+
+def test_placeholders_are_replaced_with_their_indentation():
+    @substitute
+    def plot(ax):
+        """Draw 100% of it.
+
+        Parameters
+        ----------
+        %(ax)s
+        """
+
+    assert inspect.getdoc(plot) == f"Draw 100% of it.\n\nParameters\n----------\n{ENTRIES['ax']}"
+
+
+def test_an_unknown_placeholder_is_an_error():
+    def plot():
+        """%(axe)s"""
+
+    with pytest.raises(KeyError, match="axe"):
+        substitute(plot)
+
+
+def test_every_entry_is_used():
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(displays.__file__).parent.glob("*.py"))
+    assert {*re.findall(r"^ +%\((\w+)\)s$", sources, flags=re.MULTILINE)} == {*ENTRIES}
+
+
+def test_displays_can_be_imported_without_docstrings():
+    code = "from torchlinreg.displays import FitDisplay; print(FitDisplay.__doc__, FitDisplay.plot.__doc__)"
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("None None\n", "")

@@ -1,4 +1,4 @@
-"""Small data sets of the linear-regression tutorials, made of numbers and not of files."""
+"""Small data sets for linear regression, made in memory: the tutorials' crop yields and random data."""
 
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -23,8 +23,8 @@ _REGIONS = [
 _DESCRIPTION = """\
 Crop yields of five regions
 ---------------------------
-The made-up table with which many first lessons on linear regression in PyTorch begin: the weather of a
-region, and the apples and oranges grown there.
+The made-up data of many tutorials on linear regression in PyTorch: the weather of a region, and the
+apples and oranges grown there.
 
 Features: temperature (degrees Fahrenheit), rainfall (millimetres), humidity (percent).
 Targets: apples and oranges (tons).
@@ -42,9 +42,9 @@ def load_crop_yields(
     return_X_y : bool, default=False
         Return `(data, target)` instead of a Bunch.
     as_frame : bool, default=False
-        Give `data` and `target` as pandas DataFrames with named columns.
+        Return `data` and `target` as pandas DataFrames with named columns.
     n_repeats : int, default=1
-        How many times to write the five regions; 3 makes the 15 rows on which mini-batches are taught.
+        How often to repeat the five regions; 3 gives the 15 rows of the tutorials on mini-batches.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def load_crop_yields(
     if as_frame:
         data, target = frame[_FEATURES], frame[_TARGETS]
     else:
-        # Copies, so that each is contiguous as arrays from a loader are expected to be.
+        # Copies, since slices of columns are not contiguous
         data, target = table[:, :3].copy(), table[:, 3:].copy()
     if return_X_y:
         return data, target
@@ -96,22 +96,22 @@ def make_linear(
     random_state: int | np.random.RandomState | None = None,
     dtype: DTypeLike = np.float64,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `X` from the standard normal and set `y = X @ coef + intercept + noise * N(0, 1)`.
+    """Draw `X` from the standard normal distribution, and set `y = X @ coef + intercept + noise * N(0, 1)`.
 
-    The numbers are drawn in float64 and then rounded to `dtype`, so one seed means one data set.
+    The numbers are drawn in float64 and then rounded to `dtype`, so that one seed gives the same data in each dtype.
 
     Parameters
     ----------
     n_samples : int, default=1000
-        Rows.
+        Number of rows.
     coef : array-like of shape (n_features,) or (n_targets, n_features), default=(2, -3.4)
-        The true coefficients, shaped as :class:`~sklearn.linear_model.LinearRegression` has them.
+        The true coefficients, in the shape of :class:`~sklearn.linear_model.LinearRegression`'s `coef_`.
     intercept : float or array-like of shape (n_targets,), default=4.2
         The true intercept.
     noise : float, default=0.01
         Standard deviation of the noise on `y`, in units of `y`.
     random_state : int, RandomState instance or None, default=None
-        Give an int for the same data each time.
+        Seed; pass an int for the same data each time.
     dtype : data type, default=numpy.float64
         A floating type for `X` and `y`.
 

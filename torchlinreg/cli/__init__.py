@@ -1,4 +1,4 @@
-"""The command line, ``torchlinreg`` or ``python -m torchlinreg``.
+"""The command line: ``torchlinreg`` or ``python -m torchlinreg``.
 
 Imports: everything else.
 """

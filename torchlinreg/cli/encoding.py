@@ -1,4 +1,4 @@
-"""What to do with columns that are no numbers: a ColumnTransformer made for a table, and plain words for it."""
+"""Encoding of columns that are not numeric: a ColumnTransformer for a table, and a description of it."""
 
 import re
 from collections.abc import Iterator
@@ -15,20 +15,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
 
+from torchlinreg.cli.messages import listed
 from torchlinreg.inputs.files import FEW, is_text, number_pattern, numbers_in
 
 __all__ = ["DaysSinceFirst", "Encoding", "as_targets", "encode", "with_dates"]
 
 MOST_CATEGORIES = 20
 _NEARLY_ALL = 0.9
-_OFTEN_MISSING = 0.05  # share of the rows from which a column that tells them is worth its coefficient
+_OFTEN_MISSING = 0.05  # share of missing values from which an indicator column is added
 
 AS_THEY_ARE = "numbers as they are"
 FILLED = "missing values filled with the mean"
-TOLD = "filled with the mean, and missing or not in a column more"
+FILLED_AND_MARKED = "filled with the mean, and missing or not in a column more"
 DATES = "days since the first date"
 ONE_HOT = "one-hot"
-_NUMBERS_ROWS = r"unnamed: 0|index|(?:.*[\W_])?id"
+_ROW_NUMBER_NAMES = r"unnamed: 0|index|(?:.*[\W_])?id"
 
 _MONTHS = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _LONG_MONTHS = rf"(?:{_MONTHS}|january|february|march|april|june|july|august|sept|september|october|november|december)"
@@ -42,40 +43,43 @@ _TIMES = ["", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p"]
 
 
 class DaysSinceFirst(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Turn columns of dates into days since the earliest date of each on the rows fitted on; no date is NaN.
+    """Transform columns of dates into days since the earliest date of each column in `fit`; a missing date is NaN.
 
     Attributes
     ----------
     first_ : Series of length n_features
+        The earliest dates.
     n_features_in_ : int
+        Number of columns.
     feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns.
     """
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> "DaysSinceFirst":
-        """Find the earliest dates."""
+        """Store the earliest date of each column."""
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         self.n_features_in_ = X.shape[1]
         self.first_ = X.min()
         return self
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
-        """Count days from them."""
+        """Return the days since the earliest dates."""
         check_is_fitted(self)
         return ((X - self.first_) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
 
 
 @dataclass
 class Encoding:
-    """How the features of a table become numbers.
+    """How the columns of a table are encoded as numbers.
 
     Attributes
     ----------
     table : DataFrame
-        The features that are used, as the transformer takes them.
+        The columns that are used, as the transformer takes them.
     treatments : dict of str to dict
-        For each treatment the columns that get it, with a remark on each, perhaps empty.
+        For each treatment, its columns with a remark on each, perhaps empty.
     left_out : dict of str to str
-        The columns that are not used, and why.
+        The columns that are not used, each with the reason.
     """
 
     table: pd.DataFrame
@@ -83,15 +87,15 @@ class Encoding:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def transformer(self) -> ColumnTransformer | None:
-        """Return the unfitted transformer; None where all columns are numbers already."""
+        """Return the unfitted transformer, or None if all columns are numeric already."""
         if set(self.treatments) <= {AS_THEY_ARE}:
             return None
-        # A column without any value on the training rows is a constant, and not a complaint.
+        # A column may have no value at all in the training rows: it becomes a constant, without a warning.
         mean = SimpleImputer(keep_empty_features=True)
         steps = {
             AS_THEY_ARE: "passthrough",
             FILLED: mean,
-            TOLD: SimpleImputer(keep_empty_features=True, add_indicator=True),
+            FILLED_AND_MARKED: SimpleImputer(keep_empty_features=True, add_indicator=True),
             DATES: make_pipeline(DaysSinceFirst(), mean),
             ONE_HOT: OneHotEncoder(
                 handle_unknown="infrequent_if_exist", max_categories=MOST_CATEGORIES, sparse_output=False
@@ -100,31 +104,33 @@ class Encoding:
         return ColumnTransformer([(kind, steps[kind], list(names)) for kind, names in self.treatments.items()])
 
     def lines(self, most: int = 10) -> Iterator[str]:
-        """Say in a line for each treatment which columns get it.
+        """Yield a line for each treatment, with its columns.
 
         Parameters
         ----------
         most : int, default=10
-            Columns to name; of more, only the number is told.
+            How many columns to name; the others are counted.
         """
         for kind, names in (self.treatments | {"left out": self.left_out}).items():
             if names:
-                told = [f"{name} ({remark})" if remark else name for name, remark in names.items()]
-                more = [f"and {len(told) - most} more"] if len(told) > most else []
-                yield f"{kind}: {', '.join(told[:most] + more)}"
+                columns = (f"{name} ({remark})" if remark else name for name, remark in names.items())
+                yield f"{kind}: {listed(columns, most)}"
 
 
 def with_dates(table: pd.DataFrame) -> pd.DataFrame:
-    """Read the columns of texts that are all dates as dates; the others stay as they are."""
-    return table.assign(**{name: _dates(column) for name, column in table.items() if is_text(column)})
+    """Parse text columns in which every value is a date; the other columns stay as they are."""
+    return table.assign(**{name: _parse_dates(column) for name, column in table.items() if is_text(column)})
 
 
 def encode(table: pd.DataFrame, decimal: str = ".") -> Encoding:
-    """Decide what to do with each column of a table, without learning from its rows what a transformer will learn.
+    """Choose an encoding for each column of a table.
+
+    What depends on the training rows, such as means and categories, is left to the transformer.
 
     Parameters
     ----------
     table : DataFrame
+        The features.
     decimal : {".", ","}, default="."
         The decimal mark in texts such as "1.5 km".
 
@@ -133,13 +139,13 @@ def encode(table: pd.DataFrame, decimal: str = ".") -> Encoding:
     encoding : Encoding
     """
     encoding = Encoding(pd.DataFrame(index=table.index))
-    columns, treatments = {}, {AS_THEY_ARE: {}, FILLED: {}, TOLD: {}, DATES: {}, ONE_HOT: {}}
+    columns, treatments = {}, {AS_THEY_ARE: {}, FILLED: {}, FILLED_AND_MARKED: {}, DATES: {}, ONE_HOT: {}}
     for name, column in with_dates(table).items():
-        column, remark = _recognised(column, decimal)
-        if reason := _useless(name, column):
+        column, remark = _parse_column(column, decimal)
+        if reason := _reason_to_leave_out(name, column):
             encoding.left_out[name] = reason
             continue
-        kind, more = _treatment(column)
+        kind, more = _choose_treatment(column)
         columns[name] = column
         treatments[kind][name] = "; ".join(filter(None, [remark, more]))
     encoding.table = pd.DataFrame(columns, index=table.index)
@@ -148,31 +154,31 @@ def encode(table: pd.DataFrame, decimal: str = ".") -> Encoding:
 
 
 def as_targets(table: pd.DataFrame, decimal: str = ".") -> pd.DataFrame:
-    """Read columns to predict as numbers where they are numbers, with or without a unit; infinite ones as missing."""
+    """Parse target columns that hold numbers, with or without a unit; infinite numbers become missing values."""
     numbers = {
-        name: column if is_bool_dtype(column) else _recognised(column, decimal)[0]
+        name: column if is_bool_dtype(column) else _parse_column(column, decimal)[0]
         for name, column in with_dates(table).items()
     }
     return pd.DataFrame(numbers, index=table.index)
 
 
-def _treatment(column: pd.Series) -> tuple[str, str]:
-    """Choose the treatment of a column, and say what is remarkable about it."""
+def _choose_treatment(column: pd.Series) -> tuple[str, str]:
+    """Return the treatment of a column, and a remark on its values."""
     missing = int(column.isna().sum())
-    told = f"{missing} missing" if missing else ""
+    remark = f"{missing} missing" if missing else ""
     if is_datetime64_any_dtype(column):
-        return DATES, told
+        return DATES, remark
     if not is_numeric_dtype(column):
         values = column.nunique() + (missing > 0)
-        often = f"the {MOST_CATEGORIES - 1} most frequent of {values} values, and the rest"
-        return ONE_HOT, f"{values} values" if values <= MOST_CATEGORIES else often
+        frequent = f"the {MOST_CATEGORIES - 1} most frequent of {values} values, and the rest"
+        return ONE_HOT, f"{values} values" if values <= MOST_CATEGORIES else frequent
     if not missing:
-        return AS_THEY_ARE, told
-    return (TOLD if missing >= _OFTEN_MISSING * len(column) else FILLED), told
+        return AS_THEY_ARE, remark
+    return (FILLED_AND_MARKED if missing >= _OFTEN_MISSING * len(column) else FILLED), remark
 
 
-def _useless(name: str, column: pd.Series) -> str:
-    """Say why there is nothing to learn from a column; an empty text if there may be."""
+def _reason_to_leave_out(name: str, column: pd.Series) -> str:
+    """Return why a column cannot help to predict, or an empty text if it may."""
     values, present = column.nunique(), int(column.notna().sum())
     if not present:
         return "empty"
@@ -180,14 +186,14 @@ def _useless(name: str, column: pd.Series) -> str:
         return "always the same"
     if is_numeric_dtype(column):
         whole = values == len(column) and column.mod(1).eq(0).all()
-        return "numbers the rows" if whole and re.fullmatch(_NUMBERS_ROWS, name, re.IGNORECASE) else ""
+        return "numbers the rows" if whole and re.fullmatch(_ROW_NUMBER_NAMES, name, re.IGNORECASE) else ""
     if not is_datetime64_any_dtype(column) and values > max(2, _NEARLY_ALL * present):
         return "nearly all values differ"
     return ""
 
 
-def _recognised(column: pd.Series, decimal: str) -> tuple[pd.Series, str]:
-    """Bring a column to float64, dates, or texts; and remark on what was read into it."""
+def _parse_column(column: pd.Series, decimal: str) -> tuple[pd.Series, str]:
+    """Return a column as float64, dates or texts, and a remark on how it was parsed."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return column.dt.tz_convert(None), ""
     if is_datetime64_any_dtype(column):
@@ -200,12 +206,12 @@ def _recognised(column: pd.Series, decimal: str) -> tuple[pd.Series, str]:
     texts = column.astype(object).map(str, na_action="ignore").astype(object)
     texts = texts.where(texts.notna(), np.nan)
     if is_text(column):
-        return _measured(texts, decimal)
+        return _parse_numbers(texts, decimal)
     return texts, ""
 
 
-def _measured(texts: pd.Series, decimal: str) -> tuple[pd.Series, str]:
-    """Read texts as numbers if nearly all are numbers, be they with a unit, the same one everywhere."""
+def _parse_numbers(texts: pd.Series, decimal: str) -> tuple[pd.Series, str]:
+    """Parse texts as numbers, perhaps with a unit, if nearly all are numbers and all units are the same."""
     pattern = rf"[$€£¥]?\s*({number_pattern(decimal)})\s*([^\d\s.,+-]\D{{0,11}})?"
     if not texts.dropna().head(FEW).str.fullmatch(pattern).mean() > 0.5:
         return texts, ""
@@ -223,8 +229,8 @@ def _measured(texts: pd.Series, decimal: str) -> tuple[pd.Series, str]:
     return numbers, ", ".join(remarks)
 
 
-def _dates(texts: pd.Series) -> pd.Series:
-    """Read texts as dates, each by the first format that fits, if all are dates; else give them back."""
+def _parse_dates(texts: pd.Series) -> pd.Series:
+    """Parse texts as dates, each by the first format that fits; return the texts if one of them is not a date."""
     few = texts.dropna().head(FEW).astype(str)
     if few.empty or not few.str.fullmatch(_LOOKS_LIKE_A_DATE, flags=re.IGNORECASE).all():
         return texts

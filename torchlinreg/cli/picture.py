@@ -1,4 +1,4 @@
-"""The picture of `torchlinreg compare --plot`: what a fitted pipeline predicts, how it errs, and by which columns."""
+"""The figure that `torchlinreg compare --plot` saves: predictions, residuals and coefficients."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import PredictionErrorDisplay
 from sklearn.pipeline import Pipeline
 
-from torchlinreg.displays.drawing import import_matplotlib
+from torchlinreg.displays.drawing import import_matplotlib, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,25 +30,26 @@ def draw(
     y_train: pd.DataFrame,
     y_test: pd.DataFrame,
 ) -> "Figure":
-    """Fit on the training rows, and draw a row of three panels for each target, the first `MOST_TARGETS` of them.
+    """Fit an estimator on the training rows, and draw three panels for each target: how it predicts, and by what.
 
-    Predicted against actual values, and residuals against predicted ones, are those of the held-out rows. The
-    coefficients are the largest, each times the standard deviation of its column on the training rows: what one
-    such deviation changes, in units of the target.
+    The first panel has predicted against actual values, the second residuals against predicted values, both of the
+    held-out rows. The third has the largest coefficients, each times the standard deviation of its column on the
+    training rows: the effect of one standard deviation, in units of the target. Of many targets, the first
+    `MOST_TARGETS` are drawn.
 
     Parameters
     ----------
     estimator : estimator
-        A linear model, or a Pipeline with one at its end.
+        A linear model, or a Pipeline that ends in one.
     X_train, X_test, y_train, y_test : DataFrame
-        As :func:`~sklearn.model_selection.train_test_split` gives them.
+        As :func:`~sklearn.model_selection.train_test_split` returns them.
 
     Returns
     -------
     figure : matplotlib Figure
-        One without pyplot: no screen is needed.
+        Made without pyplot, so that no display is needed.
     """
-    matplotlib = import_matplotlib("draw")
+    matplotlib = import_matplotlib("--plot")
     model = clone(estimator).fit(X_train, y_train)
     predictions = np.asarray(model.predict(X_test)).reshape(len(X_test), -1)
     effects = _effects(model, X_train)
@@ -77,23 +78,24 @@ def draw(
 
 
 def _effects(model: BaseEstimator, X: pd.DataFrame) -> pd.DataFrame:
-    """Coefficients times the standard deviation of what they multiply: a row for each feature, a column per target."""
+    """Return coefficients times the standard deviation of their column: a row for each feature, a column per target."""
     names = X.columns
     if isinstance(model, Pipeline):
-        names = [_plain(name) for name in model[:-1].get_feature_names_out()]
+        names = [_readable(name) for name in model[:-1].get_feature_names_out()]
         X, model = model[:-1].transform(X), model[-1]
-    spread = np.asarray(X, dtype=np.float64).std(axis=0)
-    return pd.DataFrame((np.atleast_2d(model.coef_) * spread).T, index=names)
+    stds = np.asarray(X, dtype=np.float64).std(axis=0)
+    return pd.DataFrame((np.atleast_2d(model.coef_) * stds).T, index=names)
 
 
-def _plain(name: str) -> str:
-    """Say a name that scikit-learn's transformers give as a reader of the table would; the transformer is in front."""
+def _readable(name: str) -> str:
+    """Return the name of an encoded column without the transformer's prefix and scikit-learn's own words."""
     name = name.partition("__")[2]
     name = f"{rest} missing" if (rest := name.removeprefix("missingindicator_")) != name else name
     return name.replace("_infrequent_sklearn", " (the rest)")
 
 
 def _draw_effects(ax: "Axes", effects: pd.Series, target: str) -> None:
+    """Draw a bar for each of the largest effects, the largest on top."""
     largest = effects.iloc[np.argsort(effects.abs())].tail(_MOST_COEFFICIENTS)
     places = np.arange(len(largest))
     ax.barh(places, largest, color=np.where(largest < 0, "tab:orange", "tab:blue"))
@@ -106,7 +108,5 @@ def _draw_effects(ax: "Axes", effects: pd.Series, target: str) -> None:
 
 
 def _shortened(name: str) -> str:
-    """Leave out the middle of a long name, and keep a dollar from beginning a formula."""
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[: _LONGEST_NAME // 2 - 1]}…{name[-_LONGEST_NAME // 2 :]}"
-    return name.replace("$", r"\$").replace("\n", " ")
+    """Return a name that fits beside a panel, on one line."""
+    return shorten(name.replace("\n", " "), _LONGEST_NAME)

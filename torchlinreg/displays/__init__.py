@@ -1,12 +1,16 @@
-"""Pictures, in scikit-learn's Display convention: the constructor stores numbers, `plot` draws them."""
+"""Plots as scikit-learn's Display classes: the constructor stores numbers, `plot` draws them.
+
+Imports: analysis, estimators, inputs, engine.
+"""
 
 from torchlinreg.displays.coefficients import CoefficientDisplay
-from torchlinreg.displays.fit import FitDisplay, LossCurveDisplay
+from torchlinreg.displays.fit import FitDisplay
+from torchlinreg.displays.loss_curve import LossCurveDisplay
 from torchlinreg.displays.path import RegularizationPathDisplay
 
 __all__ = ["CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"]
 
 
 def __dir__() -> list[str]:
-    """List what is public, and not the modules that it comes from."""
+    """List the public names, without the modules that define them."""
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

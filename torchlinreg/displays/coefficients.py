@@ -1,4 +1,4 @@
-"""The picture of coefficients with their intervals."""
+"""Coefficients with their confidence intervals."""
 
 from collections.abc import Iterable
 from types import ModuleType
@@ -12,15 +12,17 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg.analysis.bootstrap import bootstrap
+from torchlinreg.displays.docstrings import substitute
 from torchlinreg.displays.drawing import (
     PANELS_IN_A_ROW,
     import_matplotlib,
     labels,
-    largest,
-    merge,
-    panels,
-    titles,
+    largest_features,
+    merge_style,
+    target_axes,
+    target_titles,
     to_array,
+    to_float64,
 )
 
 if TYPE_CHECKING:
@@ -28,48 +30,45 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
     from numpy.random import RandomState
 
-_ROW_INCHES = 0.25
-_MOST_INCHES = 12  # of a new figure, before rows come closer
-_LEAST_POINTS = 5.5  # of the letters of a name
-_INCHES_PER_POINT = 1.05 / 72  # of a line of such letters
-_CLEAR, _DOUBTFUL = "tab:blue", "lightsteelblue"
+_ROW_HEIGHT = 0.25  # inches
+_MAX_FIGURE_HEIGHT = 12  # inches; the rows of a higher figure move closer together
+_MIN_FONT_SIZE = 5.5  # points
+_LINE_HEIGHT = 1.05 / 72  # inches that a line of text takes for each point of its font size
+_EXCLUDES_ZERO, _CROSSES_ZERO = "tab:blue", "lightsteelblue"
 
 
+@substitute
 class CoefficientDisplay:
-    """Estimated coefficients with their intervals, a row for each feature.
+    """Coefficients with their confidence intervals, a row for each feature.
 
-    Intervals that leave out zero are drawn in a stronger colour; a legend says so where some do not.
+    Intervals that exclude zero have a stronger colour than those that cross it. If any crosses it, a legend explains
+    the colours.
 
     Parameters
     ----------
     estimate, low, high : array-like of shape (n_features,) or (n_targets, n_features)
-        Coefficients, and the ends of their intervals.
-    feature_names : iterable of str or None, default=None
-        Of length n_features; None names them x0, x1, ...
-    target_names : iterable of str or None, default=None
-        Of length n_targets; None names them y0, y1, ... where there are several.
+        Coefficients, and the lower and upper ends of their intervals.
+    %(feature_names)s
+    %(target_names)s
     feature_stds : array-like of shape (n_features,) or None, default=None
-        Standard deviations of the features: coefficients and intervals are multiplied by them, so that they can be
-        compared. None leaves them as they are.
+        Standard deviations of the features. Coefficients and intervals are multiplied by them, which makes the
+        features comparable; None leaves them as they are.
 
     Attributes
     ----------
     scatters_ : list of matplotlib PathCollection
-        The estimates of each target.
+        The coefficients of each target.
     lines_ : list of matplotlib LineCollection
         The intervals of each target.
-    axes_ : ndarray of shape (n_targets,)
-        A matplotlib Axes for each target.
-    ax_ : matplotlib Axes
-        The first of them.
+    %(axes_)s
     legend_ : matplotlib Legend or None
-        What colours mean, and how many of the features are drawn.
-    figure_ : matplotlib Figure
+        Says what the colours mean, and how many of the features are drawn.
+    %(figure_)s
 
     See Also
     --------
     CoefficientDisplay.from_estimator : Draw the bootstrap intervals of an estimator.
-    CoefficientDisplay.from_frame : Draw what `torchlinreg.bootstrap` returned.
+    CoefficientDisplay.from_frame : Draw the DataFrame that `torchlinreg.bootstrap` returns.
 
     Examples
     --------
@@ -99,6 +98,7 @@ class CoefficientDisplay:
         self.feature_stds = feature_stds
 
     @classmethod
+    @substitute
     def from_estimator(
         cls,
         estimator: Any,
@@ -122,7 +122,7 @@ class CoefficientDisplay:
         Parameters
         ----------
         estimator : TorchLinearRegressor, TorchLinearRegressorCV or Pipeline
-            As `torchlinreg.bootstrap` takes it; need not be fitted.
+            As `torchlinreg.bootstrap` takes it; it need not be fitted.
         X : array-like, DataFrame, sparse matrix or torch.Tensor of shape (n_samples, n_features)
             The features.
         y : array-like, Series, DataFrame or torch.Tensor of shape (n_samples,) or (n_samples, n_targets)
@@ -130,25 +130,20 @@ class CoefficientDisplay:
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row.
         n_resamples : int, default=1000
-            How often the rows are drawn anew.
+            Number of bootstrap samples.
         confidence_level : float, default=0.95
-            Share of such intervals that would hold the true coefficient.
+            Probability that an interval contains the true coefficient.
         random_state : int, RandomState instance or None, default=None
-            What the draws depend on; an int gives the same intervals again.
-        intercept : bool, default=False
-            Whether the intercept has a row too.
+            Seed of the bootstrap samples; pass an int for reproducible intervals.
+        %(intercept)s
         standardize : bool, default=False
-            Whether to multiply coefficients and intervals by the standard deviations of the features, those that the
-            last step of a Pipeline gets. The intercept stays as it is.
-        sort : bool, default=False
-            Whether the largest coefficients come first, by their absolute values; of several targets each counts
-            beside the largest of its target.
-        max_features : int or None, default=None
-            How many features to draw, the largest ones; None draws all.
-        ax : matplotlib Axes or iterable of them, default=None
-            Where to draw, an axes for each target; None makes a new figure.
-        scatter_kwargs, line_kwargs : dict, default=None
-            Passed on to `Axes.scatter` and `Axes.hlines`.
+            Whether to multiply coefficients and intervals by the standard deviations of the features (in a Pipeline,
+            of the features that its last step gets). The intercept stays as it is.
+        %(sort)s
+        %(max_features)s
+        %(axes)s
+        %(scatter_kwargs)s
+        %(interval_kwargs)s
 
         Returns
         -------
@@ -158,18 +153,18 @@ class CoefficientDisplay:
         ------
         ValueError
             If `bootstrap` refuses, if `max_features` is below one, or if `ax` does not hold an axes for each target.
-        ImportError
-            If matplotlib is not installed.
+        %(no_matplotlib)s
         """
-        import_matplotlib("CoefficientDisplay.from_estimator")  # rather than after a thousand fits
+        import_matplotlib("CoefficientDisplay.from_estimator")  # before the fits, which take time
         options = {"n_resamples": n_resamples, "confidence_level": confidence_level, "random_state": random_state}
         frame = bootstrap(estimator, X, y, sample_weight=sample_weight, **options)
-        stds = _feature_stds(estimator, X, y, sample_weight) if standardize else None
+        stds = _standard_deviations(estimator, X, y, sample_weight) if standardize else None
         show = {"sort": sort, "max_features": max_features, "ax": ax}
         style = {"scatter_kwargs": scatter_kwargs, "line_kwargs": line_kwargs}
         return cls.from_frame(frame, intercept=intercept, feature_stds=stds, **show, **style)
 
     @classmethod
+    @substitute
     def from_frame(
         cls,
         frame: pd.DataFrame,
@@ -182,26 +177,22 @@ class CoefficientDisplay:
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> "CoefficientDisplay":
-        """Draw what `torchlinreg.bootstrap` returned, or some rows of it.
+        """Draw the DataFrame that `torchlinreg.bootstrap` returns, or some rows of it.
 
         Parameters
         ----------
         frame : DataFrame
-            A row for each feature, or for each target and feature, with columns estimate, low and high.
-        intercept : bool, default=False
-            Whether a row "intercept" at the end of a target is drawn too.
+            A row for each feature, or for each target and feature, with columns estimate, low and high. The last row
+            of a target may be "intercept".
+        %(intercept)s
         feature_stds : array-like of shape (n_features,), Series or None, default=None
-            Standard deviations to multiply coefficients and intervals by; the intercept stays as it is. Those of a
-            Series such as ``X.std()`` are found by the names of the features, others by their order.
-        sort : bool, default=False
-            Whether the largest coefficients come first, by their absolute values; of several targets each counts
-            beside the largest of its target.
-        max_features : int or None, default=None
-            How many features to draw, the largest ones; None draws all.
-        ax : matplotlib Axes or iterable of them, default=None
-            Where to draw, an axes for each target; None makes a new figure.
-        scatter_kwargs, line_kwargs : dict, default=None
-            Passed on to `Axes.scatter` and `Axes.hlines`.
+            Standard deviations to multiply coefficients and intervals by; the intercept stays as it is. A Series such
+            as ``X.std()`` is matched by the names of the features, an array by their order.
+        %(sort)s
+        %(max_features)s
+        %(axes)s
+        %(scatter_kwargs)s
+        %(interval_kwargs)s
 
         Returns
         -------
@@ -210,10 +201,9 @@ class CoefficientDisplay:
         Raises
         ------
         ValueError
-            If a column is missing, if targets differ in their features, if `feature_stds` has too few or too many, if
-            `max_features` is below one, or if `ax` does not hold an axes for each target.
-        ImportError
-            If matplotlib is not installed.
+            If a column is missing, if targets differ in their features, if `feature_stds` does not match the features,
+            if `max_features` is below one, or if `ax` does not hold an axes for each target.
+        %(no_matplotlib)s
         """
         missing = [column for column in ("estimate", "low", "high") if column not in frame.columns]
         if missing:
@@ -221,7 +211,7 @@ class CoefficientDisplay:
         if frame.empty:
             raise ValueError("frame has no rows: pass what torchlinreg.bootstrap returns, or some rows of it")
         target_names, tables = _by_target(frame)
-        feature_stds = None if feature_stds is None else _match(feature_stds, tables[0].index)
+        feature_stds = None if feature_stds is None else _match_features(feature_stds, tables[0].index)
         if not intercept:
             tables = [table.iloc[:-1] if "intercept" in table.index[-1:] else table for table in tables]
             feature_stds = None if feature_stds is None else feature_stds[: len(tables[0])]
@@ -233,6 +223,7 @@ class CoefficientDisplay:
         show = {"sort": sort, "max_features": max_features}
         return display.plot(ax, **show, scatter_kwargs=scatter_kwargs, line_kwargs=line_kwargs)
 
+    @substitute
     def plot(
         self,
         ax: "Axes | Iterable[Axes] | None" = None,
@@ -242,20 +233,18 @@ class CoefficientDisplay:
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> "CoefficientDisplay":
-        """Draw estimates and intervals, the first feature on top.
+        """Draw coefficients and intervals, the first feature on top.
+
+        A new figure is as high as its rows need, up to the height of a page. If the rows are too close for all names,
+        only every second, third, ... row is named.
 
         Parameters
         ----------
-        ax : matplotlib Axes or iterable of them, default=None
-            Where to draw, an axes for each target; None makes a new figure, as high as the rows need, up to what fits
-            on a page. Where rows are too close for all names, every second, third, ... is named.
-        sort : bool, default=False
-            Whether the largest coefficients come first, by their absolute values; of several targets each counts
-            beside the largest of its target.
-        max_features : int or None, default=None
-            How many features to draw, the largest ones; None draws all.
-        scatter_kwargs, line_kwargs : dict, default=None
-            Passed on to `Axes.scatter` and `Axes.hlines`.
+        %(axes)s
+        %(sort)s
+        %(max_features)s
+        %(scatter_kwargs)s
+        %(interval_kwargs)s
 
         Returns
         -------
@@ -263,44 +252,46 @@ class CoefficientDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is not installed.
+        %(no_matplotlib)s
         ValueError
-            If shapes or numbers of names do not go together, if `max_features` is below one, or if `ax` does not hold
+            If shapes or numbers of names do not match, if `max_features` is below one, or if `ax` does not hold
             an axes for each target.
         """
         matplotlib = import_matplotlib("CoefficientDisplay.plot")
         estimate, low, high = self._intervals()
         n_targets, n_features = estimate.shape
         names = labels("feature_names", self.feature_names, n_features, "x")
-        chosen = _choose(estimate, max_features, sort=sort)
+        chosen = _choose_features(estimate, max_features, sort=sort)
         names = [names[feature] for feature in chosen]
-        size = _panel_size(n_targets, len(chosen))
-        self.axes_ = panels(matplotlib, ax, titles(self.target_names, n_targets), size=size, sharey=True)
+        size = _axes_size(n_targets, len(chosen))
+        self.axes_ = target_axes(matplotlib, ax, target_titles(self.target_names, n_targets), size=size, sharey=True)
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         self.scatters_, self.lines_ = [], []
         rows = np.arange(len(chosen))
-        clear = ((low > 0) | (high < 0))[:, chosen]
+        excludes_zero = ((low > 0) | (high < 0))[:, chosen]
         for target, axis in enumerate(self.axes_):
-            colors = np.where(clear[target], _CLEAR, _DOUBTFUL)
-            whiskers = merge({"color": colors, "linewidth": 2}, line_kwargs, matplotlib.collections.LineCollection)
-            dots = merge({"color": colors, "s": 25, "zorder": 3}, scatter_kwargs, matplotlib.collections.PathCollection)
+            colors = np.where(excludes_zero[target], _EXCLUDES_ZERO, _CROSSES_ZERO)
+            interval_style = {"color": colors, "linewidth": 2}
+            interval_style = merge_style(matplotlib.collections.LineCollection, interval_style, line_kwargs)
+            point_style = {"color": colors, "s": 25, "zorder": 3}
+            point_style = merge_style(matplotlib.collections.PathCollection, point_style, scatter_kwargs)
             axis.axvline(0, color="0.3", linewidth=0.8, zorder=1)
-            self.lines_.append(axis.hlines(rows, low[target, chosen], high[target, chosen], **whiskers))
-            self.scatters_.append(axis.scatter(estimate[target, chosen], rows, **dots))
+            self.lines_.append(axis.hlines(rows, low[target, chosen], high[target, chosen], **interval_style))
+            self.scatters_.append(axis.scatter(estimate[target, chosen], rows, **point_style))
             factor = "" if self.feature_stds is None else " × standard deviation"
             axis.set(xlabel=f"Coefficient{factor}", ylim=(len(chosen) - 0.5, -0.5))
             axis.grid(axis="x", alpha=0.2)
             _name_rows(axis, names)
-        ours = whiskers["color"] is colors  # or the user's colours mean something else
-        drawn = f"{len(chosen)} largest of {n_features} features" if len(chosen) < n_features else None
-        self.legend_ = self._explain(matplotlib, drawn, doubts=ours and not clear.all(), new=ax is None)
+        default_colors = interval_style["color"] is colors  # the user's own colours mean something else
+        explain_colors = default_colors and not excludes_zero.all()
+        title = f"{len(chosen)} largest of {n_features} features" if len(chosen) < n_features else None
+        self.legend_ = self._draw_legend(matplotlib, title, explain_colors=explain_colors, new=ax is None)
         return self
 
     def _intervals(self) -> list[np.ndarray]:
-        """Return estimates and ends of intervals, of shape (n_targets, n_features) each."""
+        """Return coefficients and the ends of their intervals, each of shape (n_targets, n_features)."""
         parts = {"estimate": self.estimate, "low": self.low, "high": self.high}
-        numbers = [np.asarray(to_array(part, name), dtype=np.float64) for name, part in parts.items()]
+        numbers = [to_float64(part, name) for name, part in parts.items()]
         shapes = [part.shape for part in numbers]
         if len(set(shapes)) > 1 or numbers[0].ndim not in (1, 2) or not numbers[0].size:
             raise ValueError(
@@ -309,22 +300,19 @@ class CoefficientDisplay:
             )
         if self.feature_stds is None:
             return [np.atleast_2d(part) for part in numbers]
-        stds = np.asarray(to_array(self.feature_stds, "feature_stds"), dtype=np.float64)
-        if stds.shape != shapes[0][-1:]:
-            raise ValueError(
-                f"feature_stds has shape {stds.shape}, and there are {shapes[0][-1]} features: pass one for each"
-            )
+        stds = _one_for_each(self.feature_stds, shapes[0][-1])
         return [np.atleast_2d(part * stds) for part in numbers]
 
-    def _explain(self, matplotlib: ModuleType, title: str | None, *, doubts: bool, new: bool) -> "Legend | None":
-        """Draw a legend if there is something to say: below a figure of our own, else where the last axes has room."""
-        if not doubts and title is None:
+    def _draw_legend(
+        self, matplotlib: ModuleType, title: str | None, *, explain_colors: bool, new: bool
+    ) -> "Legend | None":
+        """Draw a legend if it has a title or colours to explain, below a new figure or inside the user's last axes."""
+        if not explain_colors and title is None:
             return None
-        meanings = {_CLEAR: "interval leaves out zero", _DOUBTFUL: "interval crosses zero"} if doubts else {}
         style = {"marker": "o", "markersize": 5, "linewidth": 2}
-        handles = [
-            matplotlib.lines.Line2D([], [], color=color, label=meaning, **style) for color, meaning in meanings.items()
-        ]
+        meanings = {_EXCLUDES_ZERO: "interval leaves out zero", _CROSSES_ZERO: "interval crosses zero"}
+        handles = [matplotlib.lines.Line2D([], [], color=color, label=meanings[color], **style) for color in meanings]
+        handles = handles if explain_colors else []
         options = {"handles": handles, "title": title, "fontsize": "small", "title_fontsize": "small"}
         if new:
             return self.figure_.legend(loc="outside lower center", ncols=2, frameon=False, **options)
@@ -332,32 +320,32 @@ class CoefficientDisplay:
 
 
 def _by_target(frame: pd.DataFrame) -> tuple[list[Any] | None, list[pd.DataFrame]]:
-    """Return the names of the targets, if they have any, and the rows of each by feature."""
+    """Return the names of the targets, if there are any, and the rows of each target, indexed by feature."""
     if frame.index.nlevels == 1:
         return None, [frame]
     tables = dict(tuple(frame.groupby(level=0, sort=False)))
     return list(tables), [table.droplevel(0) for table in tables.values()]
 
 
-def _choose(estimate: np.ndarray, max_features: int | None, *, sort: bool) -> np.ndarray:
-    """Return which features to draw, from the top."""
+def _choose_features(estimate: np.ndarray, max_features: int | None, *, sort: bool) -> np.ndarray:
+    """Return the indices of the features to draw, in the order of their rows."""
     count = estimate.shape[1] if max_features is None else max_features
     if count < 1:
         raise ValueError(f"max_features={max_features} leaves nothing to draw: give a number from one on, or None")
-    chosen = largest(estimate, count)
+    chosen = largest_features(estimate, count)
     return chosen if sort else np.sort(chosen)
 
 
-def _feature_stds(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None) -> np.ndarray:
+def _standard_deviations(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None) -> np.ndarray:
     """Return the standard deviations of the features that the last step of the estimator gets."""
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = clone(estimator[:-1]).fit_transform(X, y)
-    scaler = StandardScaler(with_mean=False)  # which sparse matrices can do as well
+    scaler = StandardScaler(with_mean=False)  # sparse matrices cannot be centred
     return np.sqrt(scaler.fit(to_array(X, "X"), sample_weight=to_array(sample_weight, "sample_weight")).var_)
 
 
-def _match(feature_stds: ArrayLike, features: pd.Index) -> np.ndarray:
-    """Return a factor for each row of a target: the standard deviation of its feature, and one for the intercept."""
+def _match_features(feature_stds: ArrayLike, features: pd.Index) -> np.ndarray:
+    """Return a factor for each row of a target: the standard deviation of its feature, or 1 for the intercept."""
     with_intercept = "intercept" in features[-1:]
     names = features[:-1] if with_intercept else features
     if isinstance(feature_stds, pd.Series):
@@ -365,23 +353,29 @@ def _match(feature_stds: ArrayLike, features: pd.Index) -> np.ndarray:
         if len(unknown):
             raise ValueError(f"feature_stds has none for {list(unknown)}: pass that of each feature, such as X.std()")
         feature_stds = feature_stds[names]
-    stds = np.asarray(to_array(feature_stds, "feature_stds"), dtype=np.float64)
-    if stds.shape != names.shape:
-        raise ValueError(f"feature_stds has shape {stds.shape}, and there are {len(names)} features: pass one for each")
+    stds = _one_for_each(feature_stds, len(names))
     return np.append(stds, 1.0) if with_intercept else stds
 
 
-def _panel_size(n_targets: int, n_rows: int) -> tuple[float, float]:
-    """Return inches of the axes of each target: as high as the rows need, while all fit on a page."""
-    most = _MOST_INCHES / -(-n_targets // PANELS_IN_A_ROW)
-    return 4 + 2 / n_targets, min(1.5 + _ROW_INCHES * max(n_rows, 4), most)
+def _one_for_each(feature_stds: ArrayLike, n_features: int) -> np.ndarray:
+    """Return the standard deviations as an array, checked to be one for each feature."""
+    stds = to_float64(feature_stds, "feature_stds")
+    if stds.shape != (n_features,):
+        raise ValueError(f"feature_stds has shape {stds.shape}, and there are {n_features} features: pass one for each")
+    return stds
+
+
+def _axes_size(n_targets: int, n_rows: int) -> tuple[float, float]:
+    """Return width and height of the axes of each target in inches: as high as the rows need, up to a page."""
+    max_height = _MAX_FIGURE_HEIGHT / -(-n_targets // PANELS_IN_A_ROW)
+    return 4 + 2 / n_targets, min(1.5 + _ROW_HEIGHT * max(n_rows, 4), max_height)
 
 
 def _name_rows(axis: "Axes", names: list[str]) -> None:
-    """Write the names of the rows, as small as need be, or every second, third, ... where there is no room."""
-    room = axis.get_window_extent().height / axis.figure.dpi / len(names)
-    step = -(-_LEAST_POINTS * _INCHES_PER_POINT // room)
-    axis.set_yticks(np.arange(0, len(names), int(step)), names[:: int(step)])
-    points = step * room / _INCHES_PER_POINT
-    if points < axis.yaxis.label.get_fontsize():
-        axis.tick_params(axis="y", labelsize=points)
+    """Write the names of the rows, in a smaller font or only every second, third, ... if there is no room."""
+    row_height = axis.get_window_extent().height / axis.figure.dpi / len(names)
+    step = int(-(-_MIN_FONT_SIZE * _LINE_HEIGHT // row_height))
+    axis.set_yticks(np.arange(0, len(names), step), names[::step])
+    font_size = step * row_height / _LINE_HEIGHT
+    if font_size < axis.yaxis.label.get_fontsize():
+        axis.tick_params(axis="y", labelsize=font_size)

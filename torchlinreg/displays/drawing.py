@@ -1,4 +1,4 @@
-"""What all displays share."""
+"""Helpers that all displays share: matplotlib's import, axes, styles, names, and numbers to draw."""
 
 from collections.abc import Iterable
 from types import ModuleType
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from torchlinreg.inputs.arrays import to_numpy
 
@@ -15,16 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS_IN_A_ROW = 3
-_LONGEST_NAME = 32
 
 
 def import_matplotlib(caller: str) -> ModuleType:
-    """Import matplotlib, with pyplot, only when something is drawn.
+    """Import matplotlib and its pyplot; displays call it when they draw, for matplotlib is optional.
 
     Parameters
     ----------
     caller : str
-        What needs it, for the error.
+        Name of what needs matplotlib, for the error.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def import_matplotlib(caller: str) -> ModuleType:
     Raises
     ------
     ImportError
-        If matplotlib is not installed; the message tells how to install it.
+        If matplotlib is not installed; the message says how to install it.
     """
     try:
         import matplotlib.pyplot  # noqa: PLC0415
@@ -42,26 +42,47 @@ def import_matplotlib(caller: str) -> ModuleType:
     return matplotlib
 
 
-def new_axes(matplotlib: ModuleType) -> "Axes":
-    """Return the axes of a new figure."""
-    return matplotlib.pyplot.subplots(layout="constrained")[1]
+def axes_or_new(matplotlib: ModuleType, ax: "Axes | None") -> "Axes":
+    """Return the user's axes, or those of a new figure."""
+    return matplotlib.pyplot.subplots(layout="constrained")[1] if ax is None else ax
 
 
-def merge(style: dict[str, Any], wanted: dict[str, Any] | None, artist: type) -> dict[str, Any]:
-    """Put the user's style over the default one, short names (`lw`, `ec`) and long ones alike."""
-    wanted = import_matplotlib("a display").cbook.normalize_kwargs(wanted or {}, artist)
-    if "c" in wanted:  # scatter's colours by value, which it refuses beside a plain colour
-        style = {key: value for key, value in style.items() if key != "color"}
-    return style | wanted
+def merge_style(artist: type, default: dict[str, Any], user: dict[str, Any] | None) -> dict[str, Any]:
+    """Override the default style by the user's, in which `lw` and `linewidth` are the same.
+
+    Parameters
+    ----------
+    artist : matplotlib Artist class
+        What is drawn; it knows the short names of its properties.
+    default : dict
+        Keyword arguments, with the long names.
+    user : dict or None
+        Keyword arguments that override them.
+
+    Returns
+    -------
+    style : dict
+    """
+    from matplotlib.cbook import normalize_kwargs  # noqa: PLC0415
+
+    user = normalize_kwargs(user, artist)
+    if "c" in user:  # colours by value; scatter refuses them together with `color`
+        default = {key: value for key, value in default.items() if key != "color"}
+    return default | user
 
 
-def to_array(numbers: Any, name: str) -> Any:
-    """Return a tensor as an array, from wherever and however it is kept, and anything else as it is."""
-    return to_numpy(numbers, name) if isinstance(numbers, torch.Tensor) else numbers
+def to_array(values: Any, name: str) -> Any:
+    """Turn a tensor into an array, on whatever device it is; return anything else as it is."""
+    return to_numpy(values, name) if isinstance(values, torch.Tensor) else values
+
+
+def to_float64(values: Any, name: str) -> np.ndarray:
+    """Return an array-like or tensor as an array of float64."""
+    return np.asarray(to_array(values, name), dtype=np.float64)
 
 
 def column_name(table: Any, default: str) -> str:
-    """Name of the one column of a DataFrame, or of a Series."""
+    """Return the name of a Series or of the first column of a DataFrame."""
     if isinstance(table, pd.DataFrame):
         return str(table.columns[0])
     if isinstance(table, pd.Series) and table.name is not None:
@@ -70,11 +91,43 @@ def column_name(table: Any, default: str) -> str:
 
 
 def last_step(estimator: Any) -> Any:
-    """Return the estimator at the end of a Pipeline, or the estimator itself."""
+    """Return the last step of a Pipeline, or the estimator itself."""
     return estimator[-1] if isinstance(estimator, Pipeline) else estimator
 
 
-def panels(
+def fitted_attribute(estimator: Any, attribute: str, advice: str) -> tuple[Any, Any]:
+    """Return the last step of a fitted estimator, and the attribute of it that is to be drawn.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A Pipeline or another estimator.
+    attribute : str
+        Name of the attribute.
+    advice : str
+        What to pass instead, for the error.
+
+    Returns
+    -------
+    final : estimator
+    value : object
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If the last step has no such attribute.
+    """
+    check_is_fitted(estimator)
+    final = last_step(estimator)
+    value = getattr(final, attribute, None)
+    if value is None:
+        raise ValueError(f"{type(final).__name__} keeps no {attribute}: {advice}")
+    return final, value
+
+
+def target_axes(
     matplotlib: ModuleType,
     ax: "Axes | Iterable[Axes] | None",
     titles: list[str],
@@ -82,28 +135,28 @@ def panels(
     size: tuple[float, float],
     sharey: bool = False,
 ) -> np.ndarray:
-    """Return an axes for each title: those of the user, or the axes of a new figure, up to three in a row.
+    """Return an axes for each target: the user's, or those of a new figure with up to three in a row.
 
     Parameters
     ----------
     matplotlib : module
-    ax : matplotlib Axes, iterable of them, or None
-        Where to draw; None makes a new figure.
+    ax : matplotlib Axes, iterable of Axes, or None
+        Axes to draw on; None makes a new figure.
     titles : list of str
-        Those that are empty are not written.
+        A title for each target, perhaps empty.
     size : tuple of (width, height)
-        Inches for each axes of a new figure.
+        Inches of each axes of a new figure.
     sharey : bool, default=False
-        Whether the axes of a new figure have one vertical scale, written on the leftmost.
+        Whether the axes of a new figure share their y-axis.
 
     Returns
     -------
-    axes : ndarray of shape (n_titles,)
+    axes : ndarray of shape (n_targets,)
 
     Raises
     ------
     ValueError
-        If `ax` holds too few or too many.
+        If `ax` holds more axes than there are targets, or fewer.
     """
     count = len(titles)
     if ax is None:
@@ -111,8 +164,8 @@ def panels(
         rows = -(-count // columns)
         shape = {"figsize": (columns * size[0], rows * size[1]), "squeeze": False, "sharey": sharey}
         axes = matplotlib.pyplot.subplots(rows, columns, layout="constrained", **shape)[1].ravel()
-        for spare in axes[count:]:
-            spare.remove()
+        for unused in axes[count:]:
+            unused.remove()
         axes = axes[:count]
     else:
         axes = np.array(list(ax) if isinstance(ax, Iterable) else [ax], dtype=object).ravel()
@@ -128,17 +181,17 @@ def panels(
 
 
 def labels(parameter: str, names: Iterable[Any] | None, count: int, letter: str) -> list[str]:
-    """Return texts that fit into a picture: the names, or a letter and a number where there are none.
+    """Return names as texts to draw, shortened where they are long; without names, x0, x1, ...
 
     Parameters
     ----------
     parameter : str
-        What `names` are called, for the error.
+        Name of the parameter that `names` come from, for the error.
     names : iterable or None
     count : int
-        How many there should be.
+        How many names there should be.
     letter : str
-        First letter of the names where there are none: "x" makes x0, x1, ...
+        First letter of the texts where there are no names.
 
     Returns
     -------
@@ -147,39 +200,44 @@ def labels(parameter: str, names: Iterable[Any] | None, count: int, letter: str)
     Raises
     ------
     ValueError
-        If there are too few names or too many.
+        If there are more or fewer names than `count`.
     """
     if names is None:
         return [f"{letter}{number}" for number in range(count)]
-    texts = [_shortened(str(name)) for name in names]
+    texts = [shorten(str(name)) for name in names]
     if len(texts) != count:
         raise ValueError(f"{parameter} has {len(texts)} names for {count}: pass one for each, or None")
     return texts
 
 
-def titles(target_names: Iterable[Any] | None, n_targets: int) -> list[str]:
-    """Return a title for each target; the only one goes without, unless it has a name."""
+def target_titles(target_names: Iterable[Any] | None, n_targets: int) -> list[str]:
+    """Return a title for each target; an empty one for a single target without a name."""
     if target_names is None and n_targets == 1:
         return [""]
     return labels("target_names", target_names, n_targets, "y")
 
 
-def _shortened(name: str) -> str:
-    """Leave out the middle of a long name: encoders tell columns apart by the end."""
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[: _LONGEST_NAME // 2 - 1]}…{name[-_LONGEST_NAME // 2 :]}"
-    return name.replace("$", r"\$")  # which would begin a formula
+def shorten(name: str, length: int = 32) -> str:
+    """Cut the middle out of a long name, since encoded columns differ at the end; escape dollar signs."""
+    if len(name) > length:
+        name = f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
+    return name.replace("$", r"\$")  # or matplotlib would read a formula
 
 
-def largest(coefs: np.ndarray, count: int) -> np.ndarray:
-    """Return which features have the largest coefficients, each beside the largest of its target, the first first.
+def largest_features(coefs: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices of the features with the largest coefficients, relative to the largest of each target.
 
     Parameters
     ----------
     coefs : ndarray of shape (n_targets, n_features)
     count : int
-        How many at most.
+        How many features at most.
+
+    Returns
+    -------
+    features : ndarray of shape (min(count, n_features),)
+        The feature with the largest coefficient first.
     """
     sizes = np.abs(coefs)
-    shares = sizes / np.maximum(sizes.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return np.argsort(-shares.max(axis=0), kind="stable")[:count]
+    relative = sizes / np.maximum(sizes.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return np.argsort(-relative.max(axis=0), kind="stable")[:count]

@@ -1,4 +1,4 @@
-"""The picture of coefficients along a path of penalties."""
+"""Coefficients along a regularization path."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -6,60 +6,57 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 
+from torchlinreg.displays.docstrings import substitute
 from torchlinreg.displays.drawing import (
     PANELS_IN_A_ROW,
+    fitted_attribute,
     import_matplotlib,
     labels,
-    largest,
+    largest_features,
     last_step,
-    merge,
-    panels,
-    titles,
-    to_array,
+    merge_style,
+    target_axes,
+    target_titles,
+    to_float64,
 )
 from torchlinreg.inputs.frames import names_after
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_NAMED = 10  # lines that a legend can tell apart, and colours that there are
+_MOST_NAMED = 10  # features with a colour and a name: matplotlib's cycle has ten colours
 
 
+@substitute
 class RegularizationPathDisplay:
     """Coefficients against the strength of the penalty, a line for each feature.
 
     As in scikit-learn's examples of `lasso_path`, alpha is on a logarithmic axis and grows to the right:
-    coefficients begin near those without a penalty and shrink from left to right.
+    at the left the coefficients are almost those without a penalty, and they shrink from left to right.
 
     Parameters
     ----------
     alphas : array-like of shape (n_alphas,)
-        Strengths of the penalty, in any order, none below zero.
+        Strengths of the penalty, zero or above, in any order.
     coefs : array-like of shape (n_alphas, n_features) or (n_alphas, n_targets, n_features)
-        Coefficients at each of them. (Those of scikit-learn's `lasso_path` have alpha last:
-        pass `np.moveaxis(coefs, -1, 0)`.)
+        Coefficients for each alpha. The coefficients that scikit-learn's `lasso_path` returns have alpha as the last
+        axis: pass `np.moveaxis(coefs, -1, 0)`.
     alpha : float or None, default=None
-        The one that was chosen, marked by a dashed line.
+        The chosen alpha, marked by a dashed line.
     l1_ratio : float or None, default=None
-        The share of L1 that the path is for, written beside alpha where others were tried as well.
-    feature_names : iterable of str or None, default=None
-        Of length n_features; None names them x0, x1, ...
-    target_names : iterable of str or None, default=None
-        Of length n_targets; None names them y0, y1, ... where there are several.
+        The `l1_ratio` of the path, written beside alpha; None writes nothing.
+    %(feature_names)s
+    %(target_names)s
 
     Attributes
     ----------
     lines_ : ndarray of shape (n_targets, n_features)
         A matplotlib Line2D for each coefficient.
     alpha_lines_ : list of matplotlib Line2D
-        The dashed line of each target, if `alpha` is given.
-    axes_ : ndarray of shape (n_targets,)
-        A matplotlib Axes for each target.
-    ax_ : matplotlib Axes
-        The first of them.
-    figure_ : matplotlib Figure
+        The dashed line in each axes, if `alpha` is given.
+    %(axes_)s
+    %(figure_)s
 
     See Also
     --------
@@ -93,6 +90,7 @@ class RegularizationPathDisplay:
         self.target_names = target_names
 
     @classmethod
+    @substitute
     def from_estimator(
         cls,
         estimator: Any,
@@ -102,16 +100,14 @@ class RegularizationPathDisplay:
     ) -> "RegularizationPathDisplay":
         """Draw the path of a fitted search over alpha, at the `l1_ratio` that it chose.
 
-        The axis of alpha says which one that is, if there were several to choose from.
+        If there were several values of `l1_ratio` to choose from, the label of the x-axis gives the chosen one.
 
         Parameters
         ----------
         estimator : fitted TorchLinearRegressorCV, or a Pipeline that ends in one
-            Names are those of the columns that it was fitted on.
-        ax : matplotlib Axes or iterable of them, default=None
-            Where to draw, an axes for each target; None makes a new figure.
-        line_kwargs : dict, default=None
-            Passed on to `Axes.plot`.
+            The features are named after the columns that it was fitted on.
+        %(axes)s
+        %(line_kwargs)s
 
         Returns
         -------
@@ -119,41 +115,37 @@ class RegularizationPathDisplay:
 
         Raises
         ------
-        NotFittedError
-            If `estimator` is not fitted.
+        %(not_fitted)s
         ValueError
-            If it keeps no path, or if `ax` does not hold an axes for each target.
-        ImportError
-            If matplotlib is not installed.
+            If it has no path, or if `ax` does not hold an axes for each target.
+        %(no_matplotlib)s
         """
-        check_is_fitted(estimator)
-        final = last_step(estimator)
-        coefs = getattr(final, "coef_path_", None)
-        if coefs is None:
-            raise ValueError(
-                f"{type(final).__name__} keeps no coef_path_: pass a fitted TorchLinearRegressorCV or a Pipeline "
-                "that ends in one, or call RegularizationPathDisplay(alphas, coefs).plot()"
-            )
-        l1_ratio = final.l1_ratio_ if np.size(final.l1_ratio) > 1 else None
-        display = cls(
-            final.path_alphas_, coefs, alpha=final.alpha_, l1_ratio=l1_ratio, feature_names=_feature_names(estimator)
+        advice = (
+            "pass a fitted TorchLinearRegressorCV or a Pipeline that ends in one, or call "
+            "RegularizationPathDisplay(alphas, coefs).plot()"
         )
+        final, coefs = fitted_attribute(estimator, "coef_path_", advice)
+        l1_ratio = final.l1_ratio_ if np.size(final.l1_ratio) > 1 else None
+        chosen = {"alpha": final.alpha_, "l1_ratio": l1_ratio}
+        display = cls(final.path_alphas_, coefs, **chosen, feature_names=_feature_names(estimator))
         return display.plot(ax, line_kwargs=line_kwargs)
 
+    @substitute
     def plot(
         self,
         ax: "Axes | Iterable[Axes] | None" = None,
         *,
         line_kwargs: dict[str, Any] | None = None,
     ) -> "RegularizationPathDisplay":
-        """Draw the lines; of more than ten features, only the ten that end largest have a colour and a name.
+        """Draw a line for each coefficient, in colour and with a name for at most ten features.
+
+        Of more than ten features, the ten with the largest coefficients at the smallest alpha are named; the others
+        are grey.
 
         Parameters
         ----------
-        ax : matplotlib Axes or iterable of them, default=None
-            Where to draw, an axes for each target; None makes a new figure.
-        line_kwargs : dict, default=None
-            Passed on to `Axes.plot`.
+        %(axes)s
+        %(line_kwargs)s
 
         Returns
         -------
@@ -161,36 +153,34 @@ class RegularizationPathDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is not installed.
+        %(no_matplotlib)s
         ValueError
-            If shapes or numbers of names do not go together, if an alpha is below zero or not finite, or if
-            `ax` does not hold an axes for each target.
+            If shapes or numbers of names do not match, if an alpha is below zero or not finite, or if `ax` does not
+            hold an axes for each target.
         """
         matplotlib = import_matplotlib("RegularizationPathDisplay.plot")
         alphas, coefs = self._path()
         n_targets, n_features = coefs.shape[1:]
         names = labels("feature_names", self.feature_names, n_features, "x")
-        self.axes_ = panels(matplotlib, ax, titles(self.target_names, n_targets), size=(6, 4.5))
+        self.axes_ = target_axes(matplotlib, ax, target_titles(self.target_names, n_targets), size=(6, 4.5))
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
-        colors = {feature: f"C{rank}" for rank, feature in enumerate(np.sort(largest(coefs[0], _MOST_NAMED)))}
+        colors = {feature: f"C{rank}" for rank, feature in enumerate(np.sort(largest_features(coefs[0], _MOST_NAMED)))}
         marker = "o" if len(alphas) == 1 else None
-        quiet = {"color": "0.8", "linewidth": 0.8, "zorder": 1.5, "marker": marker}
-        quiet = merge(quiet, line_kwargs, matplotlib.lines.Line2D)
+        grey = {"color": "0.8", "linewidth": 0.8, "zorder": 1.5, "marker": marker}
+        grey = merge_style(matplotlib.lines.Line2D, grey, line_kwargs)
         self.lines_ = np.empty((n_targets, n_features), dtype=object)
         for target, axis in enumerate(self.axes_):
-            self.lines_[target] = axis.plot(alphas, coefs[:, target], **quiet)
+            self.lines_[target] = axis.plot(alphas, coefs[:, target], **grey)
             for feature, color in colors.items():
                 style = {"color": color, "linewidth": 1.5, "zorder": 2}
-                self.lines_[target, feature].set(**merge(style, line_kwargs, matplotlib.lines.Line2D))
-        self._mark(alphas)
-        self._explain([names[feature] for feature in colors], self.lines_[0, list(colors)], new=ax is None)
+                self.lines_[target, feature].set(**merge_style(matplotlib.lines.Line2D, style, line_kwargs))
+        self._draw_alpha(alphas)
+        self._draw_legend([names[feature] for feature in colors], self.lines_[0, list(colors)], new=ax is None)
         return self
 
     def _path(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return alphas in rising order, and coefficients of shape (n_alphas, n_targets, n_features)."""
-        alphas = np.asarray(to_array(self.alphas, "alphas"), dtype=np.float64)
-        coefs = np.asarray(to_array(self.coefs, "coefs"), dtype=np.float64)
+        """Return alphas in ascending order, and coefficients of shape (n_alphas, n_targets, n_features)."""
+        alphas, coefs = to_float64(self.alphas, "alphas"), to_float64(self.coefs, "coefs")
         if alphas.ndim != 1 or not alphas.size or not np.all(np.isfinite(alphas) & (alphas >= 0)):
             raise ValueError(f"alphas must be finite numbers from zero on, got {self.alphas}: pass shape (n_alphas,)")
         if coefs.ndim not in (2, 3) or not coefs.size or len(coefs) != len(alphas):
@@ -201,8 +191,8 @@ class RegularizationPathDisplay:
         order = np.argsort(alphas)
         return alphas[order], coefs.reshape(len(coefs), -1, coefs.shape[-1])[order]
 
-    def _mark(self, alphas: np.ndarray) -> None:
-        """Scale the axes, and draw the chosen alpha and zero."""
+    def _draw_alpha(self, alphas: np.ndarray) -> None:
+        """Draw the chosen alpha and the zero line, and set the scale and labels of the axes."""
         self.alpha_lines_ = []
         chosen = [] if self.alpha is None else [self.alpha]
         shown = np.append(alphas, chosen)
@@ -212,15 +202,15 @@ class RegularizationPathDisplay:
                 self.alpha_lines_.append(axis.axvline(alpha, color="black", linestyle="--", linewidth=1))
             if np.all(shown > 0):
                 axis.set_xscale("log")
-            elif np.any(shown > 0):  # a logarithmic axis has no place for zero
+            elif np.any(shown > 0):  # a logarithmic axis cannot show zero
                 axis.set_xscale("symlog", linthresh=shown[shown > 0].min())
                 axis.set_xlim(left=0)
-            share = "" if self.l1_ratio is None else f" (l1_ratio = {self.l1_ratio:.3g})"
-            axis.set(xlabel=f"alpha{share}", ylabel="Coefficient")
+            l1_ratio = "" if self.l1_ratio is None else f" (l1_ratio = {self.l1_ratio:.3g})"
+            axis.set(xlabel=f"alpha{l1_ratio}", ylabel="Coefficient")
             axis.grid(alpha=0.2)
 
-    def _explain(self, names: list[str], lines: np.ndarray, *, new: bool) -> None:
-        """Draw one legend for all axes: beside them in a figure of our own, else where the last has room."""
+    def _draw_legend(self, names: list[str], lines: np.ndarray, *, new: bool) -> None:
+        """Draw one legend for all axes: beside those of a new figure, or inside the user's last axes."""
         if self.alpha is not None:
             names, lines = [*names, f"alpha = {self.alpha:.3g}"], [*lines, self.alpha_lines_[0]]
         n_features = self.lines_.shape[1]
@@ -231,7 +221,7 @@ class RegularizationPathDisplay:
 
 
 def _feature_names(estimator: Any) -> Iterable[str] | None:
-    """Return the names of the columns that the last step was fitted on, where anything knows them."""
+    """Return the names of the columns that the last step was fitted on, or None if they are not known."""
     names = getattr(last_step(estimator), "feature_names_in_", None)
     if names is None and isinstance(estimator, Pipeline) and len(estimator) > 1:
         return names_after(estimator[:-1])
