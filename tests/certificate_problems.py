@@ -3,7 +3,7 @@
 Dependent columns, offsets and scales, heavy tails, weights, few rows; a seed gives the same problem everywhere.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from convex import LOSSES, Problem
@@ -25,6 +25,11 @@ PENALTIES = (None, "l2", "l1", "elasticnet")
 TABLES = ("plain", "one-hot", "one-hot", "one-hot", "duplicates", "sums", "constants", "wide", "tails", "tiny", "tiny")
 WEIGHTS = (None, None, None, "even", "zeros", "uneven")
 NOISES = ("normal", "normal", "cauchy", "small", "counts")
+FACTOR = 10
+"""An estimate may be off by as much."""
+UNITS = {"float64": 4096 * 2.0**-53, "float32": 4096 * 2.0**-53 + 4 * 2.0**-24}
+"""Relative error that rounding may cost a number: thousands of roundings in float64, in which small tables are worked
+on, and a few in what is stored."""
 
 
 @dataclass
@@ -185,3 +190,21 @@ def _units(drawn: Drawn) -> np.ndarray:
         slope = unit / size * (1.0 if np.isinf(loss.slope_above) else max(loss.slope_above, loss.slope_below))
         sizes.append(slope * spread if drawn.recipe["penalty"] in ("l1", "elasticnet") else slope / size * spread**2)
     return np.array(sizes)
+
+
+def rounding(problem: Problem, coef, intercept, dtype: str) -> float:
+    """Return by how much the objective may rise where a minimum is stored in numbers of that precision.
+
+    If the stored numbers are those of a minimum up to the relative error u, then convexity bounds that by u times
+    the sum of |slope| |number|. Weights rounded to that precision, and the sum over the rows, are wrong by u times the
+    objective. For float32 u is a few roundings of what is stored; what is computed is computed in float64.
+    """
+    u = UNITS[dtype]
+    numbers = np.abs(np.append(coef, intercept))
+    return u * (np.abs(problem.gradient(coef, intercept)) @ numbers + problem.objective(coef, intercept))
+
+
+def unit_of(problem: Problem, dtype: str) -> float:
+    """Return the objective of the best constant or, if that is perfect, of what a rounding of the target costs."""
+    rounded = replace(problem.loss, epsilon=0.0).value(UNITS[dtype] * np.abs(problem.y).max()) / UNITS[dtype]
+    return problem.baseline() or rounded or 1.0

@@ -1,11 +1,11 @@
 """What `optimality_gap_` says is true: no coefficients are better by more than that, whatever the table."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from certificate_problems import CLASSES, PARAMETRIC, Drawn, draw
+from certificate_problems import CLASSES, FACTOR, PARAMETRIC, UNITS, Drawn, draw, rounding, unit_of
 from convex import LOSSES, Problem
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
@@ -13,11 +13,6 @@ from trusted import solve
 
 from torchlinreg import TorchLinearRegressor
 
-FACTOR = 10
-"""An estimate may be off by as much."""
-UNITS = {"float64": 4096 * 2.0**-53, "float32": 4096 * 2.0**-53 + 4 * 2.0**-24}
-"""Relative error that rounding may cost a number: thousands of roundings in float64, in which small tables are worked
-on, and a few in what is stored."""
 BLOCK, FAST, ALL = 25, 300, 2000
 LARGE_GAP, MANY = 1e-5, 3
 """At most so many gaps of a block may be that large."""
@@ -36,18 +31,6 @@ class Verdict:
     converged: bool
 
 
-def rounding(problem: Problem, coef, intercept, dtype: str) -> float:
-    """Return by how much the objective may rise where a minimum is stored in numbers of that precision.
-
-    If the stored numbers are those of a minimum up to the relative error u, then convexity bounds that by u times
-    the sum of |slope| |number|. Weights rounded to that precision, and the sum over the rows, are wrong by u times the
-    objective. For float32 u is a few roundings of what is stored; what is computed is computed in float64.
-    """
-    u = UNITS[dtype]
-    numbers = np.abs(np.append(coef, intercept))
-    return u * (np.abs(problem.gradient(coef, intercept)) @ numbers + problem.objective(coef, intercept))
-
-
 def judge(drawn: Drawn) -> Verdict:
     """Fit, and compare the objective of what is stored with the trusted minimum; the worst target counts."""
     with warnings.catch_warnings():
@@ -64,12 +47,6 @@ def judge(drawn: Drawn) -> Verdict:
         if beyond - allowed > excess - floor:
             excess, floor = beyond, allowed
     return Verdict(float(excess), float(floor), model.optimality_gap_, model.converged_)
-
-
-def unit_of(problem: Problem, dtype: str) -> float:
-    """Return the objective of the best constant or, if that is perfect, of what a rounding of the target costs."""
-    rounded = replace(problem.loss, epsilon=0.0).value(UNITS[dtype] * np.abs(problem.y).max()) / UNITS[dtype]
-    return problem.baseline() or rounded or 1.0
 
 
 def complaints(drawn: Drawn, verdict: Verdict) -> list[str]:

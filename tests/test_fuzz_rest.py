@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from convex import LOSSES
+from drawn_parameters import FAR, ODD, SOUND, assert_finite, quickly, tables
+from drawn_problems import problems, refuse_more_than_the_gap
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import GroupKFold, LeaveOneOut, ShuffleSplit, TimeSeriesSplit
 from sklearn.utils import check_random_state
-from test_fuzz import FAR, ODD, SOUND, assert_finite, quickly, tables
-from test_fuzz_answers import problems, refuse_more_than_the_gap
 from trusted import solve
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap

@@ -8,8 +8,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from torchlinreg import TorchLinearRegressor, settings
+from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine.runtime.devices import stays_on_host
+from torchlinreg.estimators.parameters import settings
 
 TEXTBOOK = {"learning_rate": 0.005, "max_iter": 3}
 
