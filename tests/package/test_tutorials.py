@@ -24,7 +24,7 @@ from numpy.testing import assert_allclose
 
 from torchlinreg.datasets import load_crop_yields
 
-TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
+TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 SCRIPTS = sorted(TUTORIALS.glob("*.py"))
 BACKENDS = ["analytic", "autograd", "linear"]
 SEEDS = range(5)

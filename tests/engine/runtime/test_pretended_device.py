@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch.utils.backend_registration
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,22 +22,30 @@ pytestmark = [
 ]
 
 
-ON_IT = "on_pretended_device.py"
+ON_IT = "engine/runtime/on_pretended_device.py"
+MARKED = ["inputs/test_tensors.py", "estimators/candidates/test_grid_citizen.py"]
 PARTS = {
     "fits": [ON_IT, "-k", "test_fits"],
     "rest": [ON_IT, "-k", "not test_fits"],
     # Lazily negated and COO tensors are what it has not got
-    "marked": ["test_tensors.py", "test_grid_citizen.py", "-m", "gpu", "-k", "not layout and not sparse"],
+    "marked": [
+        "inputs/test_tensors.py",
+        "estimators/candidates/test_grid_citizen.py",
+        "-m",
+        "gpu",
+        "-k",
+        "not layout and not sparse",
+    ],
 }
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_on_a_pretended_device(part):
-    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS / "support"), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "pretended_device", *PARTS[part]],
-        cwd=HERE,
+        cwd=TESTS,
         env={**environment, "PYTHONPATH": path},
         capture_output=True,
         text=True,
