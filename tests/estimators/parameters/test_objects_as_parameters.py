@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from pairs import pairwise
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
@@ -139,13 +140,18 @@ def parts(value):
         yield value
 
 
-@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor], ids=["arrays", "tensors"])
-@pytest.mark.parametrize("penalty", [None, *sorted(PENALTIES)])
-@pytest.mark.parametrize("mode", [{}, {"learning_rate": 0.01, "max_iter": 3}], ids=["untuned", "textbook"])
-def test_fitted_state_is_numpy_and_plain_python(data, loss, penalty, mode, dtype, convert):
-    X, y = (convert(part.astype(dtype)) for part in data)
+CONVERSIONS = {"arrays": np.asarray, "tensors": torch.as_tensor}
+MODES = {"untuned": {}, "textbook": {"learning_rate": 0.01, "max_iter": 3}}
+
+
+@pytest.mark.parametrize(
+    ("loss", "penalty", "mode", "dtype", "container"),
+    pairwise(OBJECTS, [None, *sorted(PENALTIES)], MODES, ["float32", "float64"], CONVERSIONS),
+)
+def test_fitted_state_is_numpy_and_plain_python(data, loss, penalty, mode, dtype, container):
+    X, y = (CONVERSIONS[container](part.astype(dtype)) for part in data)
     strength = {} if penalty is None else {"alpha": 0.1}
-    model = TorchLinearRegressor(loss=loss, penalty=penalty, **strength, **mode).fit(X, y)
+    model = TorchLinearRegressor(loss=OBJECTS[loss], penalty=penalty, **strength, **MODES[mode]).fit(X, y)
     state = {name: value for name, value in vars(model).items() if name not in model.get_params()}
     for part in parts(state):
         if isinstance(part, np.ndarray):
