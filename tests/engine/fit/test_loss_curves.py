@@ -1,5 +1,7 @@
 """`loss_curve_` tells of the loss that was asked for, also where training goes by smooth ones that stand for it."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from convex import LOSSES, Problem
@@ -46,18 +48,26 @@ def check_shape(curve, *, finds_scale):
         assert curve[-1] <= min(curve) * (1.0 + 1e-3)
 
 
-@pytest.mark.parametrize("kind", TARGETS)
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("case", CASES)
-def test_it_ends_at_the_objective(rng, case, table, kind):
+WAYS = {"dense": (np.asarray, 0.0), "sparse": (sparse.csr_array, 0.0), "ridge": (np.asarray, 0.1)}
+# Each of the ways with each two of the others, and those three in all combinations
+EACH = [
+    (case, table, kind, list(WAYS)[sum(numbers) % len(WAYS)])
+    for numbers, (case, table, kind) in zip(
+        product(*(range(len(each)) for each in (CASES, TABLES, TARGETS))), product(CASES, TABLES, TARGETS), strict=True
+    )
+]
+
+
+@pytest.mark.parametrize(("case", "table", "kind", "way"), EACH)
+def test_it_ends_at_the_objective(rng, case, table, kind, way):
     X = TABLES[table](rng)
     y = X @ [1.0, 0.1, 10.0, -1.0] + TARGETS[kind](rng)
-    for container, alpha in ((np.asarray, 0.0), (sparse.csr_array, 0.0), (np.asarray, 0.1)):
-        penalty = {"penalty": "l2", "alpha": alpha} if alpha else {}
-        model = TorchLinearRegressor(loss=CASES[case][0], **penalty).fit(container(X), y)
-        assert model.loss_curve_[-1] == pytest.approx(objective(case, X, y, model, alpha), rel=1e-6)
-        assert len(model.loss_curve_) == model.n_iter_
-        check_shape(model.loss_curve_, finds_scale=case == "huber")
+    container, alpha = WAYS[way]
+    penalty = {"penalty": "l2", "alpha": alpha} if alpha else {}
+    model = TorchLinearRegressor(loss=CASES[case][0], **penalty).fit(container(X), y)
+    assert model.loss_curve_[-1] == pytest.approx(objective(case, X, y, model, alpha), rel=1e-6)
+    assert len(model.loss_curve_) == model.n_iter_
+    check_shape(model.loss_curve_, finds_scale=case == "huber")
 
 
 @pytest.mark.parametrize("case", CASES)
