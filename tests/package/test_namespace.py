@@ -1,10 +1,12 @@
 """What a user finds in the package by looking around."""
 
 import importlib
+import json
 import pickle
 import rlcompleter
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -16,11 +18,58 @@ INTERNAL = ["analysis", "cli", "engine", "estimators", "inputs"]
 DISPLAYS = {"CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"}
 
 
-def run(code):
-    """Run the code in a process in which nothing has been imported yet."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+LOOKS = {
+    # First, as what others ask for stays loaded
+    "what is not asked for": """
+        import sys, torchlinreg, torchlinreg.displays, torchlinreg.losses
+        assert 'torchlinreg.cli' not in sys.modules
+        print([name for name in sys.modules if name.startswith('matplotlib')])
+    """,
+    "displays wait": """
+        import sys, torchlinreg
+        print('torchlinreg.displays' in sys.modules)
+        torchlinreg.displays.FitDisplay
+    """,
+    "star": """
+        from torchlinreg import *
+        print(*dir())
+    """,
+    **{
+        name: f"""
+        import torchlinreg
+        module = torchlinreg.{name}
+        print(module.__name__, module is torchlinreg.{name})
+    """
+        for name in sorted(SUBMODULES)
+    },
+    **{
+        f"dir({name})": f"""
+        import torchlinreg.cli, {name} as it
+        print(*dir(it))
+    """
+        for name in ("torchlinreg", "torchlinreg.displays")
+    },
+}
+EACH_ANEW = """
+import contextlib, io, json, sys, textwrap
+said = {}
+for name, code in json.loads(sys.stdin.read()).items():
+    for loaded in [each for each in sys.modules if each.partition(".")[0] == "torchlinreg"]:
+        del sys.modules[loaded]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(textwrap.dedent(code), {})
+    said[name] = out.getvalue()
+print(json.dumps(said))
+"""
+
+
+@cache
+def looks():
+    """Return what each of `LOOKS` prints where nothing of the package has been imported yet, all in one process."""
+    command = [sys.executable, "-W", "error", "-c", EACH_ANEW]
+    done = subprocess.run(command, input=json.dumps(LOOKS), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(done.stdout)
 
 
 def without_dunders(names):
@@ -29,7 +78,7 @@ def without_dunders(names):
 
 @pytest.mark.parametrize(("name", "public"), [("torchlinreg", PUBLIC), ("torchlinreg.displays", DISPLAYS)])
 def test_dir_lists_what_is_public(name, public):
-    listed = run(f"import torchlinreg.cli, {name} as it; print(*dir(it))").split()
+    listed = looks()[f"dir({name})"].split()
     assert without_dunders(listed) == public
     assert {"__all__", "__doc__", "__name__", "__path__"} <= set(listed)
     assert listed == sorted(listed)
@@ -49,29 +98,22 @@ def test_completion_offers_what_is_public():
 
 
 def test_star_import():
-    names = run("from torchlinreg import *\nprint(*dir())").split()
+    names = looks()["star"].split()
     assert without_dunders(names) == PUBLIC
     assert "__version__" in names
 
 
 @pytest.mark.parametrize("name", sorted(SUBMODULES))
 def test_submodules_are_there_without_being_imported(name):
-    code = f"import torchlinreg; module = torchlinreg.{name}; print(module.__name__, module is torchlinreg.{name})"
-    assert run(code).split() == [f"torchlinreg.{name}", "True"]
+    assert looks()[name].split() == [f"torchlinreg.{name}", "True"]
 
 
 def test_what_is_not_asked_for_is_not_imported():
-    code = (
-        "import sys, torchlinreg, torchlinreg.displays, torchlinreg.losses\n"
-        "assert 'torchlinreg.cli' not in sys.modules\n"
-        "print([name for name in sys.modules if name.startswith('matplotlib')])"
-    )
-    assert run(code).strip() == "[]"
+    assert looks()["what is not asked for"].strip() == "[]"
 
 
 def test_displays_wait_until_they_are_asked_for():
-    code = "import sys, torchlinreg\nprint('torchlinreg.displays' in sys.modules)\ntorchlinreg.displays.FitDisplay"
-    assert run(code).strip() == "False"
+    assert looks()["displays wait"].strip() == "False"
 
 
 @pytest.mark.parametrize("name", INTERNAL)
