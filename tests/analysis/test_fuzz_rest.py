@@ -118,7 +118,7 @@ def test_choice_is_refused_or_finite(parameters, data, groups):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=200)
+@settings(quickly, max_examples=100)
 @given(choices(), tables(), many_groups)
 def test_choice_is_refused_or_finite_at_length(parameters, data, groups):
     check_choice(parameters, data, groups)
@@ -156,13 +156,15 @@ def test_chosen_is_the_optimum(drawn):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=60)
+@settings(quickly, max_examples=40)
 @given(problems())
 def test_chosen_is_the_optimum_at_length(drawn):
     check_answers_of_choice(drawn)
 
 
-def check_resamples(drawn, seed):
+@quickly
+@given(problems(), st.integers(0, 10))
+def test_resamples(drawn, seed):
     """Standard errors and intervals must be those of trusted fits to the same draws, where these are unique."""
     drawn = replace(drawn, penalty="l2", alpha=max(drawn.alpha, 0.01))
     model, n_resamples = TorchLinearRegressor(**drawn.parameters(), random_state=0), 20
@@ -192,19 +194,8 @@ def check_resamples(drawn, seed):
 
 
 @quickly
-@given(problems(), st.integers(0, 10))
-def test_resamples(drawn, seed):
-    check_resamples(drawn, seed)
-
-
-@pytest.mark.slow
-@settings(quickly, max_examples=60)
-@given(problems(), st.integers(0, 10))
-def test_resamples_at_length(drawn, seed):
-    check_resamples(drawn, seed)
-
-
-def check_stream(drawn, cuts, of_size):
+@given(problems(), st.lists(st.integers(0, 59), max_size=5), st.integers(-100, 100))
+def test_streams(drawn, cuts, of_size):
     """A stream must end where all of its rows are learnt from, weights as they are."""
     drawn = replace(drawn, loss=drawn.loss if drawn.loss[0] == "s" and "insens" not in drawn.loss else "mse")
     model = TorchLinearRegressor(**drawn.parameters(of_size, of_size), random_state=0)
@@ -218,22 +209,6 @@ def check_stream(drawn, cuts, of_size):
             model.partial_fit(drawn.X[rows] * size, drawn.y[rows] * size, weight)
     coef, intercept = model.coef_, np.ldexp(model.intercept_, -of_size)
     refuse_more_than_the_gap(drawn, coef, intercept, 1e-10)
-
-
-cuts = st.lists(st.integers(0, 59), max_size=5)
-
-
-@quickly
-@given(problems(), cuts, st.integers(-100, 100))
-def test_streams(drawn, cuts, of_size):
-    check_stream(drawn, cuts, of_size)
-
-
-@pytest.mark.slow
-@settings(quickly, max_examples=60)
-@given(problems(), cuts, st.integers(-100, 100))
-def test_streams_at_length(drawn, cuts, of_size):
-    check_stream(drawn, cuts, of_size)
 
 
 def test_resamples_of_a_table_of_zeros():

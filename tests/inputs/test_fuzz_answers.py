@@ -18,6 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torchlinreg import TorchLinearRegressor
 
 quickly = settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+MORE = 140
+"""So many are drawn at length, besides those that are drawn anyway."""
 TINY = np.finfo(float).tiny
 
 
@@ -60,7 +62,7 @@ def test_any_container(drawn, of_X, of_y, of_weight):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=200)
+@settings(quickly, max_examples=MORE)
 @given(problems(), *containers)
 def test_any_container_at_length(drawn, of_X, of_y, of_weight):
     check_container(drawn, of_X, of_y, of_weight)
@@ -102,7 +104,7 @@ def test_any_size(drawn, of_X, of_y, of_weight):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=200)
+@settings(quickly, max_examples=MORE)
 @given(problems(), powers, powers, powers)
 def test_any_size_at_length(drawn, of_X, of_y, of_weight):
     check_size(drawn, of_X, of_y, of_weight)

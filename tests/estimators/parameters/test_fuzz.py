@@ -60,7 +60,7 @@ def test_refused_or_finite(parameters, data):
 
 
 @pytest.mark.slow
-@settings(quickly, max_examples=2000)
+@settings(quickly, max_examples=1900)
 @given(parameters(), tables())
 def test_refused_or_finite_at_length(parameters, data):
     check(parameters, data)
