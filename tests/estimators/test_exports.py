@@ -98,7 +98,7 @@ def test_module_is_fresh_and_can_be_trained(fitted, data, surroundings):
     assert not torch.equal(module.weight.detach(), before)
 
 
-def test_at_the_optimum_the_module_has_no_slope(fitted, data, dtype):
+def test_at_the_optimum_the_gradient_of_the_module_is_zero(fitted, data, dtype):
     """What it is trained on next starts where the fit ended."""
     X, y = (torch.from_numpy(part) for part in data)
     module = fitted.to_module()

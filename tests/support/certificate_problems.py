@@ -187,8 +187,9 @@ def _units(drawn: Drawn) -> np.ndarray:
     for problem in drawn.problems():
         size = np.abs(problem.y - problem.best_constant()).mean() or 1.0
         loss, unit = problem.loss.in_units(size)
-        slope = unit / size * (1.0 if np.isinf(loss.slope_above) else max(loss.slope_above, loss.slope_below))
-        sizes.append(slope * spread if drawn.recipe["penalty"] in ("l1", "elasticnet") else slope / size * spread**2)
+        gradient = unit / size * (1.0 if np.isinf(loss.slope_above) else max(loss.slope_above, loss.slope_below))
+        has_l1 = drawn.recipe["penalty"] in ("l1", "elasticnet")
+        sizes.append(gradient * spread if has_l1 else gradient / size * spread**2)
     return np.array(sizes)
 
 
@@ -196,8 +197,8 @@ def rounding(problem: Problem, coef, intercept, dtype: str) -> float:
     """Return by how much the objective may rise where a minimum is stored in numbers of that precision.
 
     If the stored numbers are those of a minimum up to the relative error u, then convexity bounds that by u times
-    the sum of |slope| |number|. Weights rounded to that precision, and the sum over the rows, are wrong by u times the
-    objective. For float32 u is a few roundings of what is stored; what is computed is computed in float64.
+    the sum of |gradient| |number|. Weights rounded to that precision, and the sum over the rows, are wrong by u times
+    the objective. For float32 u is a few roundings of what is stored; what is computed is computed in float64.
     """
     u = UNITS[dtype]
     numbers = np.abs(np.append(coef, intercept))

@@ -57,14 +57,14 @@ class Loss:
         )
 
     def conjugate(self, slope: np.ndarray) -> np.ndarray:
-        """Return the largest slope * residual - value, for slopes that the loss has."""
+        """Return the largest slope * residual - value, for gradients `slope` that the loss has."""
         return self.epsilon * np.abs(slope) + (0.0 if self.jumps else slope**2 / (2 * self.lipschitz))
 
     def in_units(self, size: float) -> tuple["Loss", float]:
         """Return the loss of residuals over `size` and its unit, so that both lipschitz and slopes are moderate."""
         slopes = [slope * size for slope in (self.slope_above, self.slope_below) if math.isfinite(slope)]
-        bends = [] if self.jumps else [self.lipschitz * size**2]
-        unit = min([*bends, max(slopes)]) if slopes else bends[0]
+        curvatures = [] if self.jumps else [self.lipschitz * size**2]
+        unit = min([*curvatures, max(slopes)]) if slopes else curvatures[0]
         scaled = Loss(
             self.epsilon / size,
             self.lipschitz * size**2 / unit,
@@ -146,7 +146,7 @@ class Problem:
         return np.append(self.X.T @ slope + self.l1 * np.sign(coef) + self.l2 * coef, slope.sum())
 
     def best_constant(self) -> float:
-        """Return the intercept that is best without weights: where the slope of the mean loss changes its sign."""
+        """Return the intercept that is best without weights: where the gradient of the mean loss changes its sign."""
         low, high = self.y.min() - self.loss.epsilon, self.y.max() + self.loss.epsilon
         if not self.fit_intercept:
             return 0.0

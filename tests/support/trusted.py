@@ -66,12 +66,12 @@ class Standard:
         kept = scale > 8 * EPS * np.abs(shift)  # of a constant column only rounding is left
         Z, unit_weight = Z[:, kept] / scale[kept], size / scale[kept]
         l1, l2 = problem.l1 * unit_weight / unit, problem.l2 * unit_weight**2 / unit
-        # By Cauchy and Schwarz, no slope at the minimum is steeper; a weight that costs more is zero
+        # By Cauchy and Schwarz, no gradient at the minimum is larger; a weight that costs more is zero
         cost = share @ loss.value(-target)
         steepest = math.inf if loss.jumps else math.sqrt(2 * loss.lipschitz * cost)
         steepest = min(max(loss.slope_above, loss.slope_below), steepest)
         paid = l1 <= steepest * np.sqrt(share @ Z**2) * (1 + 1e-9)
-        # Weights in which the objective bends by about one
+        # Weights in which the hessian is about one
         divisor = np.sqrt(1 + l2[paid])
         basis = np.zeros((X.shape[1] + intercept, paid.sum() + intercept))
         basis[np.flatnonzero(kept)[paid], np.arange(paid.sum())] = unit_weight[paid] / divisor
@@ -143,9 +143,9 @@ class Standard:
         A residual is the sum of a part up to epsilon, one on the parabola and one on either straight line; the
         absolute value of a weight with an L1 penalty is a variable that bounds it from both sides.
         """
-        loss, n, (kinked,) = self.loss, len(self.y), np.nonzero(self.l1)
+        loss, n, (of_l1,) = self.loss, len(self.y), np.nonzero(self.l1)
         eye, none = sparse.eye_array(n), np.zeros(n)
-        # columns of the residuals' equation, second derivative, slope, lower and upper bound of each group of variables
+        # columns of the residuals' equation, hessian, gradient, lower and upper bound of each group of variables
         groups = [(sparse.csc_array(self.B), self.l2, np.zeros(self.B.shape[1]), -math.inf, math.inf)]
         if loss.epsilon:
             groups.append((-eye, none, none, -loss.epsilon, loss.epsilon))
@@ -154,13 +154,13 @@ class Standard:
         if math.isfinite(loss.slope_above):
             groups.append((-eye, none, loss.slope_above * self.share, 0.0, math.inf))
             groups.append((eye, none, loss.slope_below * self.share, 0.0, math.inf))
-        m = len(kinked)
-        groups.append((sparse.csc_array((n, m)), np.zeros(m), self.l1[kinked], -math.inf, math.inf))
+        m = len(of_l1)
+        groups.append((sparse.csc_array((n, m)), np.zeros(m), self.l1[of_l1], -math.inf, math.inf))
         equations, hessians, slopes, *bounds = zip(*groups, strict=True)
         equations, slopes = sparse.hstack(equations), np.concatenate(slopes)
         low, high = (np.repeat(bound, [len(each) for each in hessians]) for bound in bounds)
         eye = sparse.eye_array(len(slopes), format="csr")
-        weights, sizes = eye[kinked], eye[len(slopes) - m :]
+        weights, sizes = eye[of_l1], eye[len(slopes) - m :]
         above, below = np.isfinite(high), np.isfinite(low)
         A = sparse.vstack([equations, eye[above], -eye[below], weights - sizes, -weights - sizes], format="csc")
         b = np.concatenate([self.y, high[above], -low[below], np.zeros(2 * m)])
@@ -170,7 +170,7 @@ class Standard:
         return np.array(found.x)[: self.B.shape[1]]
 
     def _polish(self, t: np.ndarray, active: float) -> np.ndarray:
-        """Return the minimum on the kinks that t is close to, and on the parabolas that it is on."""
+        """Return the minimum on the zeros of L1 that t is close to, and on the parabolas that it is on."""
         for _ in range(3):
             step = self._step(t, active)
             if not self.value(t + step) < self.value(t):
@@ -200,12 +200,12 @@ class Standard:
         return step
 
     def _on_jump(self, residual: np.ndarray, active: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return which rows sit on a jump of the slope, and where that is."""
+        """Return which rows sit on a jump of the gradient, and where that is."""
         place = np.sign(residual) * self.loss.epsilon
         return self.loss.jumps & (np.abs(residual - place) <= active), place
 
     def dual_value(self, t: np.ndarray) -> float:
-        """Return the largest lower bound that slopes of the loss in balance with those of the penalty give (Fenchel).
+        """Return the largest lower bound that gradients of loss and penalty in balance with each other give (Fenchel).
 
         What rounding leaves of imbalance where nothing pays for it counts as if weights could be ten times as large.
         """

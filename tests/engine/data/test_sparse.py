@@ -350,7 +350,7 @@ def test_grid_search(table, never_filled):
 
 
 @pytest.mark.parametrize(("loss", "penalty"), [("squared_error", "l1"), ("huber", None), ("huber", "elasticnet")])
-def test_very_wide_tables_with_kinks_and_other_losses(rng, monkeypatch, never_filled, loss, penalty):
+def test_very_wide_tables_with_l1_and_other_losses(rng, monkeypatch, never_filled, loss, penalty):
     X, y = make_table(rng, (300, 60))
     options = {"loss": loss, **penalised(penalty, 0.05)}
     expected = TorchLinearRegressor(**options).fit(X, y)

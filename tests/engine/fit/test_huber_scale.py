@@ -72,7 +72,7 @@ def test_by_name_on_public_data():
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_slopes_of_the_joint_objective_are_zero(outliers, fit_intercept):
+def test_gradient_of_the_joint_objective_is_zero(outliers, fit_intercept):
     X, y, _ = outliers
     model = TorchLinearRegressor(loss="huber", fit_intercept=fit_intercept).fit(X, y)
     residual = (model.predict(X) - y) / model.scale_

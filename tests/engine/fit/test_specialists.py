@@ -116,8 +116,8 @@ def test_huber(table):
     )
     if np.linalg.cond(X) < 50:  # elsewhere the specialist is not within 1e-5 of its own optimum
         assert apart(ours, theirs, X, y) < 1e-5
-    slope = np.clip(ours.predict(X) - y, -delta, delta) @ X / len(y) + alpha * ours.coef_
-    assert_allclose(slope, 0.0, atol=1e-9 * y.std())
+    gradient = np.clip(ours.predict(X) - y, -delta, delta) @ X / len(y) + alpha * ours.coef_
+    assert_allclose(gradient, 0.0, atol=1e-9 * y.std())
     assert ours.converged_
 
 
@@ -173,10 +173,10 @@ def test_penalty_satisfies_its_own_optimality_condition(table, name):
     share = {"l2": 0.0, "l1": 1.0, "elasticnet": l1_ratio}[name]
     w, spread = model.coef_, X.std(axis=0)
     residual = y - model.predict(X)
-    slope = -(X - X.mean(axis=0)).T @ residual / len(y) + alpha * (1 - share) * w
+    gradient = -(X - X.mean(axis=0)).T @ residual / len(y) + alpha * (1 - share) * w
     l1, atol = alpha * share, 1e-8 * spread.max() * y.std()
-    assert_allclose(slope[w != 0], -l1 * np.sign(w[w != 0]), atol=atol)
-    assert (np.abs(slope[w == 0]) <= l1 + atol).all()
+    assert_allclose(gradient[w != 0], -l1 * np.sign(w[w != 0]), atol=atol)
+    assert (np.abs(gradient[w == 0]) <= l1 + atol).all()
     assert abs(residual.mean()) < 1e-9 * y.std()  # the intercept is never penalised
 
 

@@ -26,8 +26,8 @@ def written_out_loop(X, y, weight, *, epochs, batch_size, seed, momentum, loss, 
         order = np.arange(n) if seed is None else torch.randperm(n, generator=order_of).numpy()
         for start in range(0, n, batch_size):
             rows = order[start : start + batch_size]
-            slope = factor * weight[rows, None] * (X[rows] @ w + b - y[rows])
-            g_w, g_b = X[rows].T @ slope / len(rows), slope.mean(0) * fit_intercept
+            gradient = factor * weight[rows, None] * (X[rows] @ w + b - y[rows])
+            g_w, g_b = X[rows].T @ gradient / len(rows), gradient.mean(0) * fit_intercept
             v_w, v_b = momentum * v_w + g_w, momentum * v_b + g_b
             w, b = w - RATE * v_w, b - RATE * v_b
         history.append((w, b))

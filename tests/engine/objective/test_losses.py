@@ -1,4 +1,4 @@
-"""Value, slope and bend of every loss, against numerical derivatives and against torch's own."""
+"""Value, gradient and hessian of every loss, against numerical derivatives and against torch's own."""
 
 import math
 import pickle
@@ -46,7 +46,7 @@ def target(rng, n_targets):
     return torch.tensor(rng.normal(size=(400, n_targets)) * 3)
 
 
-def test_slope_is_the_derivative_by_finite_differences(loss, prediction, target):
+def test_gradient_is_the_derivative_by_finite_differences(loss, prediction, target):
     prediction = prediction.detach()
     difference = loss.value(prediction + STEP, target) - loss.value(prediction - STEP, target)
     smooth = (loss.gradient(prediction + STEP, target) - loss.gradient(prediction - STEP, target)).abs() < 1e-3
@@ -54,7 +54,7 @@ def test_slope_is_the_derivative_by_finite_differences(loss, prediction, target)
     assert_allclose(loss.gradient(prediction, target)[smooth], difference[smooth] / (2 * STEP), rtol=1e-6, atol=1e-6)
 
 
-def test_bend_is_the_derivative_of_the_slope(loss, prediction, target):
+def test_hessian_is_the_derivative_of_the_gradient(loss, prediction, target):
     prediction = prediction.detach()
     near, far = (loss.hessian(prediction + by, target) for by in (-STEP, STEP))
     same = near == far
@@ -63,12 +63,12 @@ def test_bend_is_the_derivative_of_the_slope(loss, prediction, target):
     assert_allclose(loss.hessian(prediction, target)[same], difference[same] / (2 * STEP), atol=1e-6)
 
 
-def test_slope_is_the_derivative_by_autograd(loss, prediction, target):
+def test_gradient_is_the_derivative_by_autograd(loss, prediction, target):
     loss.value(prediction, target).sum().backward()
     assert_allclose(loss.gradient(prediction.detach(), target), prediction.grad, rtol=1e-14)
 
 
-def test_slope_is_the_derivative_by_autograd_where_pieces_meet(name):
+def test_gradient_is_the_derivative_by_autograd_where_pieces_meet(name):
     """Both ways to the gradient take the same side."""
     loss = resolve_loss(name, 1)
     target = torch.zeros(7, 1, dtype=torch.float64)
@@ -78,7 +78,7 @@ def test_slope_is_the_derivative_by_autograd_where_pieces_meet(name):
     assert_allclose(loss.gradient(edges.detach(), target), edges.grad, atol=1e-15)
 
 
-def test_curvature_bounds_the_change_of_slope(loss, prediction, target):
+def test_lipschitz_bounds_the_change_of_the_gradient(loss, prediction, target):
     near, far = prediction.detach(), prediction.detach().flip(0)
     change = (loss.gradient(near, target) - loss.gradient(far, target)).abs()
     assert (change <= loss.lipschitz * (near - far).abs() * (1 + 1e-12)).all()
@@ -92,7 +92,7 @@ def test_best_prediction_is_the_target(loss, target):
     assert (loss.value(target + 1, target) > 0).all()
 
 
-def test_value_is_finite_and_slope_right_far_away(loss, n_targets):
+def test_value_is_finite_and_gradient_right_far_away(loss, n_targets):
     far, near = torch.full((1, n_targets), 1e150, dtype=torch.float64), torch.zeros(1, n_targets).double()
     assert loss.value(far, near).isfinite().all()
     steepest = getattr(loss, "slope_above", math.inf)
@@ -181,11 +181,11 @@ def test_torch_losses_are_brought_to_their_optimum(rng, backend, function):
     model = TorchLinearRegressor(loss=function, backend=backend).fit(X, y)
     assert model.converged_
     prediction = torch.from_numpy(model.predict(X))[:, None]
-    slope = TorchLoss(function).gradient(prediction, torch.from_numpy(y)[:, None])[:, 0].numpy()
-    assert_allclose(slope @ StandardScaler().fit_transform(X), 0.0, atol=1e-5)
+    gradient = TorchLoss(function).gradient(prediction, torch.from_numpy(y)[:, None])[:, 0].numpy()
+    assert_allclose(gradient @ StandardScaler().fit_transform(X), 0.0, atol=1e-5)
 
 
-def test_a_jump_of_the_slope_that_only_torch_knows_of():
+def test_a_jump_of_the_gradient_that_only_torch_knows_of():
     X, y = load_diabetes(return_X_y=True, scaled=False)
     best = np.abs(TorchLinearRegressor(loss="absolute_error").fit(X, y).predict(X) - y).mean()
     with pytest.warns(ConvergenceWarning, match="Further passes gained nothing: accept a larger tol") as caught:

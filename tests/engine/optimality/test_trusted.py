@@ -37,7 +37,7 @@ def assert_no_worse(problem, specialist, close):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_costs_and_slopes_are_those_of_the_package(loss, rng):
+def test_values_and_gradients_are_those_of_the_package(loss, rng):
     residual = np.append(rng.normal(size=50) * 60, 0.0)[:, None]
     ours = LOSSES[loss](PARAMETERS.get(loss), 1)
     theirs = PACKAGED[loss](PARAMETERS[loss]) if loss in PARAMETERS else PACKAGED[loss]()
@@ -53,8 +53,8 @@ def test_costs_and_slopes_are_those_of_the_package(loss, rng):
 def test_conjugate_is_the_largest_difference(loss):
     ours = LOSSES[loss](PARAMETERS.get(loss), 1)
     residual = np.linspace(-100, 100, 20001)
-    for slope in np.linspace(max(-ours.slope_below, -50), min(ours.slope_above, 50), 7):
-        assert ours.conjugate(slope) == pytest.approx((slope * residual - ours.value(residual)).max(), abs=1e-4)
+    for gradient in np.linspace(max(-ours.slope_below, -50), min(ours.slope_above, 50), 7):
+        assert ours.conjugate(gradient) == pytest.approx((gradient * residual - ours.value(residual)).max(), abs=1e-4)
 
 
 def test_objective_is_exact_beside_huge_offsets(rng):

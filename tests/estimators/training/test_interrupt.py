@@ -43,8 +43,8 @@ def written_out(X, y, *, n_steps, batch_size):
     for step in range(n_steps):
         start = step * batch_size % len(X)
         batch = slice(start, start + batch_size)
-        slope = (X[batch] @ w + b - y[batch]) / batch_size
-        w, b = w - RATE * X[batch].T @ slope, b - RATE * slope.sum(0)
+        gradient = (X[batch] @ w + b - y[batch]) / batch_size
+        w, b = w - RATE * X[batch].T @ gradient, b - RATE * gradient.sum(0)
     return w, b
 
 

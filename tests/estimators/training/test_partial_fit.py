@@ -80,8 +80,8 @@ def test_chunks_of_any_size_are_the_written_out_loop(table, backend, sizes, mome
     for X_chunk, y_chunk, weight_chunk in chunks(sizes, X, y[:, 0], weight):
         for start in range(0, len(X_chunk), 10):
             batch = slice(start, start + 10)
-            slope = weight_chunk[batch] * (X_chunk[batch] @ w + b - y_chunk[batch])
-            v_w, v_b = momentum * v_w + X_chunk[batch].T @ slope / len(slope), momentum * v_b + slope.mean()
+            gradient = weight_chunk[batch] * (X_chunk[batch] @ w + b - y_chunk[batch])
+            v_w, v_b = momentum * v_w + X_chunk[batch].T @ gradient / len(gradient), momentum * v_b + gradient.mean()
             w, b = w - 0.05 * v_w, b - 0.05 * v_b
             n_steps += 1
     assert_allclose(model.coef_, w, rtol=1e-11)
@@ -110,8 +110,8 @@ def test_schedules_by_epochs_count_the_calls(table, backend):
     stream(model, [30] * 3, X, y)
     w, b = np.zeros((4, 2)), np.zeros(2)
     for rate, (X_chunk, y_chunk) in zip(rates, chunks([30] * 3, X, y), strict=True):
-        slope = (X_chunk @ w + b - y_chunk) / 30
-        w, b = w - rate * X_chunk.T @ slope, b - rate * slope.sum(0)
+        gradient = (X_chunk @ w + b - y_chunk) / 30
+        w, b = w - rate * X_chunk.T @ gradient, b - rate * gradient.sum(0)
     assert_allclose(model.coef_, w.T, rtol=1e-12)
 
 
