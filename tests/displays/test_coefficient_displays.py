@@ -334,8 +334,7 @@ def test_names_are_as_many_as_features(pyplot, make):
         make(np.ones((2, 2)), target_names="abc").plot()
 
 
-@pytest.mark.parametrize("n_features", [2, 50])
-@pytest.mark.parametrize("n_targets", [1, 3, 5])
+@pytest.mark.parametrize(("n_targets", "n_features"), [(1, 2), (1, 50), (3, 2), (5, 50)])
 def test_long_names_are_shortened_and_nothing_is_cut_off(pyplot, make, n_targets, n_features):
     names = [f"{LONG}_{i}" for i in range(n_features)]
     values = np.arange(n_targets * n_features, dtype=float).reshape(n_targets, n_features)

@@ -33,7 +33,7 @@ IN_FULL = [
 UNTUNED = [
     *({"backend": backend} for backend in MODELS),
     *({"loss": loss} for loss in LOSSES if loss != "squared_error"),
-    *({"penalty": penalty, "backend": backend} for penalty in PENALTIES for backend in MODELS),
+    *({"penalty": penalty, "backend": backend} for penalty, backend in zip(PENALTIES, MODELS, strict=True)),
 ]
 TEXTBOOK = [
     PLAIN,

@@ -188,6 +188,7 @@ def by_default(loss, penalty):
 
 @pytest.mark.parametrize("penalty", [None, *PENALTIES])
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("backend", ["autograd", "linear"])
 def test_backends_agree(backend, loss, penalty):
     X, y = diabetes()
     model = TorchLinearRegressor(backend=backend, loss=loss, **penalised(penalty, 0.1)).fit(X, y)
