@@ -89,7 +89,8 @@ def test_fits_of_a_table_that_counts_as_large(table, name, monkeypatch):
     X, y = table[0].astype("float32"), table[1][:, 0].astype("float32")
     model = TorchLinearRegressor(random_state=0, **{"tol": None, **FITS[name]})
     fitted = agree(model, X, y, rtol=1e-4)
-    close(model.set_params(device=NAME).fit(X, y), fitted, rtol=1e-4)
+    if "loss" not in FITS[name]:  # how a table is sent there does not depend on it
+        close(model.set_params(device=NAME).fit(X, y), fitted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
