@@ -60,15 +60,6 @@ def test_grid_search_over_strengths_finds_what_ridge_finds(data):
     assert mine.best_index_ == truth.best_index_
 
 
-def test_parameters_of_a_search_in_two_processes(data):
-    grid = {"loss": [Huber(1.0), Quantile(0.3)]}
-    scores = [
-        GridSearchCV(TorchLinearRegressor(), grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(*data).cv_results_
-        for n_jobs in (1, 2)
-    ]
-    assert_allclose(scores[0]["mean_test_score"], scores[1]["mean_test_score"], rtol=1e-9)
-
-
 def test_clone(data, loss):
     model = TorchLinearRegressor(loss=loss, penalty="l2", alpha=np.array([0.01])).fit(*data)
     copy = clone(model)
