@@ -102,6 +102,17 @@ def test_lasso_and_elastic_net(table, share, l1_ratio):
     assert ours.converged_
 
 
+def test_lasso_by_steps_in_scaled_columns(rng):
+    """The threshold of a step in scaled columns goes by the square of their scale, as the step itself does."""
+    X = rng.normal(size=(100, 4)) * [0.5, 5.0, 1.0, 2.0] + [0.0, 3.0, 1.0, 0.0]
+    y = X @ [4.0, 0.3, 0.0, 1.0] + rng.normal(size=100)
+    steps = {"learning_rate": 0.5, "batch_size": "full", "max_iter": 500, "tol": None}
+    ours = TorchLinearRegressor(penalty="l1", alpha=0.3, conditioning="scale", **steps).fit(X, y)
+    theirs = Lasso(alpha=0.3, tol=1e-14, max_iter=100_000).fit(X, y)
+    assert apart(ours, theirs, X, y) < 1e-8
+    assert_array_equal(ours.coef_ == 0, theirs.coef_ == 0)
+
+
 def test_huber(table):
     X, y = table
     X = StandardScaler().fit_transform(X)
