@@ -1,6 +1,7 @@
 """Fixtures that every test file may use: the backends, the precisions and the devices at hand."""
 
 import os
+import sys
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported, or scikit-learn skips a check
 # Before torch is imported: threads that spin while they wait take the core from the one that they wait for, where
@@ -21,6 +22,10 @@ from torchlinreg.engine.preconditioning import conditioning
 
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
 DEVICES = ["cpu"] if ACCELERATOR is None else ["cpu", ACCELERATOR.type]
+# What pretends changes the process for good: it is imported where a process was started for it alone
+collect_ignore = ["support"]
+if "pretended_device" not in sys.modules:
+    collect_ignore.append("engine/runtime/on_pretended_device.py")
 MODES = {"untuned": {}, "textbook": {"learning_rate": 0.005, "max_iter": 3}}
 
 

@@ -1,0 +1,92 @@
+"""What ships, and whether the documentation's own code runs."""
+
+import importlib.metadata
+import importlib.resources
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import torchlinreg
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirement_names(requirements):
+    return {canonical(re.match(r"[\w.-]+", line).group()) for line in requirements}
+
+
+def project_files():
+    """Text files that belong to the project; walked, so that it works without git too."""
+    yield from (path for path in ROOT.iterdir() if path.suffix in {".md", ".toml", ".txt"})
+    for folder in (".ci", "torchlinreg", "tests", "docs", "benchmarks"):
+        paths = (path for path in (ROOT / folder).rglob("*") if path.is_file())
+        yield from (path for path in paths if path.suffix in {"", ".py", ".md", ".csv", ".toml"})
+
+
+def documented_code(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_there_is_one_version():
+    assert torchlinreg.__version__ == PROJECT["version"] == importlib.metadata.version("torchlinreg")
+
+
+def test_type_hints_are_announced():
+    assert importlib.resources.files("torchlinreg").joinpath("py.typed").is_file()
+
+
+def test_every_requirement_is_pinned_once():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    assert all(len(pin) == 2 for pin in pins)
+    names = [canonical(name) for name, _ in pins]
+    assert len(names) == len(set(names))
+    asked = requirement_names(PROJECT["dependencies"])
+    for extra in PROJECT["optional-dependencies"].values():
+        asked |= requirement_names(extra)
+    assert asked - {"torchlinreg"} <= set(names)
+
+
+@pytest.mark.parametrize("name", torchlinreg.__all__)
+def test_public_names_exist_and_are_documented(name):
+    public = getattr(torchlinreg, name)
+    if name != "__version__":
+        assert public.__doc__
+        assert public.__doc__.strip()
+
+
+def test_no_file_names_a_path_of_some_machine():
+    path_of_a_machine = re.compile(r"(?<![\w.])/(?:root|home|Users|work|tmp)/\w|[A-Z]:\\{1,2}Users")
+    texts = {path: path.read_text(encoding="utf-8") for path in project_files()}
+    assert ROOT / ".ci" / "run" in texts
+    assert [str(path) for path, text in texts.items() if path_of_a_machine.search(text)] == []
+
+
+def test_continuous_integration_finds_the_commands_of_the_readme():
+    run = subprocess.run(["bash", ".ci/run", "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    compare, tests = run.stdout.splitlines()
+    assert compare.endswith("torchlinreg compare")
+    assert tests.endswith("pytest")
+    for command in (compare, tests):
+        assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert "-m venv .venv && " in command
+        assert "-c constraints.txt" in command
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+def test_documented_code_runs(name, tmp_path, monkeypatch, pyplot):
+    monkeypatch.chdir(tmp_path)
+    blocks = documented_code(name)
+    assert blocks
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, name, "exec"), namespace)
