@@ -16,10 +16,11 @@ import torch
 from benchmarks.reference import Size
 from benchmarks.timing import Timings, alternate, markdown_table
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.data.batches import MiniBatches, Rows
+from torchlinreg.engine.data.operators import DenseOperator
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.objective.linear_model import AnalyticModel
 from torchlinreg.engine.objective.losses import SquaredError
-from torchlinreg.engine.solvers.full_batch.conjugate_gradient import FullPass
+from torchlinreg.engine.objective.objective import LossAndGradient
 from torchlinreg.engine.solvers.minibatch.loop import train_epoch
 from torchlinreg.engine.solvers.minibatch.optimizers import SGD, Rate
 
@@ -62,15 +63,14 @@ def report(*, quick: bool = False) -> str:
 
 def passes(X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], object]]:
     """Return what is compared, ready to run; to be called, and run, in inference mode, as the estimator's own are."""
-    rows = Rows(torch.from_numpy(X), torch.from_numpy(y)[:, None])
-    model = AnalyticModel(rows.X.new_zeros(X.shape[1] + 1, 1), fit_intercept=True)
-    batches = MiniBatches(rows, BATCH_SIZE, torch.Generator().manual_seed(0))
-    full_pass = FullPass(partial(AnalyticModel, fit_intercept=True), SquaredError(), rows, {})
+    source = MemorySource(DenseOperator(torch.from_numpy(X)), torch.from_numpy(y)[:, None])
+    model = AnalyticModel(source.y.new_zeros(X.shape[1] + 1, 1), fit_intercept=True)
+    batches = source.blocks(BATCH_SIZE, torch.Generator().manual_seed(0))
     theta = torch.zeros(X.shape[1] + 1, 1, dtype=torch.float64)
     return {
-        READ: rows.X.sum,
+        READ: source.X.tensor.sum,
         EPOCH: lambda: train_epoch(model, SquaredError(), SGD(model, Rate(LEARNING_RATE)), batches),
-        PASS: lambda: full_pass(theta),
+        PASS: lambda: source.reduce(LossAndGradient(model, SquaredError(), theta)),
     }
 
 

@@ -18,7 +18,7 @@ import torch
 
 from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine.objective.linear_model import MODELS
-from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning import choose
 
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
 DEVICES = ["cpu"] if ACCELERATOR is None else ["cpu", ACCELERATOR.type]
@@ -85,7 +85,7 @@ def table(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.fixture
 def large_table(rng, monkeypatch) -> tuple[np.ndarray, np.ndarray]:
     """Return a table that is sketched, though it is not that large."""
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X = rng.normal(size=(4_000, 5)).astype("float32")
     return X, X @ rng.normal(size=5) + rng.normal(size=4_000)
 

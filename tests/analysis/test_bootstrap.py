@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, Polynomial
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
 from torchlinreg.displays import CoefficientDisplay
 from torchlinreg.engine.columns import resampling
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource, as_operator
 from torchlinreg.engine.objective.losses import LOSSES, Huber
 from torchlinreg.engine.objective.penalties import PENALTIES
 from torchlinreg.estimators.parameters.settings import make_settings
@@ -156,7 +156,7 @@ def test_same_random_state_same_frame(table, monkeypatch, loss):
     pd.testing.assert_frame_equal(frame, bootstrap(model, X, y, 30, random_state=np.random.RandomState(7)))
     assert not np.allclose(frame, bootstrap(model, X, y, 30, random_state=8))
     monkeypatch.setattr(resampling, "GROUP_ELEMENTS", 7 * len(X))
-    monkeypatch.setattr(resampling, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(resampling, "BLOCK_ROWS", 16)
     assert_same(bootstrap(model, X, y, 30, random_state=7), frame, 1e-6)
 
 
@@ -173,7 +173,7 @@ def test_rows_that_a_resample_misses(rng, loss, tol):
     X = np.column_stack([rng.normal(size=50), np.arange(50) == 0])  # a category of a single row
     y = X @ [1.0, 3.0] + rng.normal(size=50)
     model = TorchLinearRegressor(loss=loss).fit(X, y)
-    rows = Rows(torch.from_numpy(X), torch.from_numpy(y)[:, None])
+    rows = MemorySource(as_operator(torch.from_numpy(X)), torch.from_numpy(y)[:, None])
     theta = torch.from_numpy(np.append(model.coef_, model.intercept_))[:, None]
     found = (
         resampling.resample(rows, make_settings(Parameters.of(model), rows, torch.float64), theta, 30, seed=0)

@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from torchlinreg import TorchLinearRegressor
+from torchlinreg.engine.data.source import as_operator
 from torchlinreg.engine.runtime.devices import stays_on_host
 from torchlinreg.estimators.parameters import settings
 
@@ -322,7 +323,7 @@ def test_room_on_a_device(monkeypatch, copied_to, free, reserved, allocated, sta
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
-    X = torch.zeros(25, 10)  # 1000 bytes, and 2000 more in double precision
+    X = as_operator(torch.zeros(25, 10))  # 1000 bytes, and 2000 more in double precision
     assert stays_on_host(X, torch.device("cuda"), copied_to) is stays
     assert not stays_on_host(X, torch.device("cpu"), copied_to)
 

@@ -24,7 +24,7 @@ from surroundings import (
 )
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.fit import settings as fitting
+from torchlinreg.engine.runtime import switches
 
 
 @pytest.fixture(params=MODES)
@@ -157,7 +157,7 @@ def test_small_tables_are_learnt_from_on_one_thread(table, monkeypatch, paramete
     small, large = Threads(), Threads()
     with switched(torch.get_num_threads, torch.set_num_threads, 3):
         TorchLinearRegressor(loss=small, random_state=0, **parameters).fit(X, y)
-        monkeypatch.setattr(fitting, "ONE_THREAD_ELEMENTS", 0)
+        monkeypatch.setattr(switches, "ONE_THREAD_ELEMENTS", 0)
         TorchLinearRegressor(loss=large, random_state=0, **parameters).fit(X, y)
     assert (small.seen, large.seen) == ({1}, {3})
 
@@ -165,7 +165,7 @@ def test_small_tables_are_learnt_from_on_one_thread(table, monkeypatch, paramete
 def test_one_thread_is_for_few_operations_only(table, monkeypatch):
     X, y, _ = table  # 60 rows of 4 features, and 2 targets
     for operations, expected in ((60 * 4 * 4 * 2, 1), (60 * 4 * 4 * 2 - 1, 3)):
-        monkeypatch.setattr(fitting, "ONE_THREAD_OPERATIONS", operations)
+        monkeypatch.setattr(switches, "ONE_THREAD_OPERATIONS", operations)
         loss = Threads()
         with switched(torch.get_num_threads, torch.set_num_threads, 3):
             TorchLinearRegressor(loss=loss, learning_rate=0.005, max_iter=3).fit(X, y)

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from torchlinreg.engine.columns.resampling import resample
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.solvers.minibatch.loop import DivergedError
 from torchlinreg.estimators.parameters.refusals import OVERFLOW, refusing_overflow
@@ -127,7 +127,7 @@ def bootstrap(
         parameters = Parameters.of(model)
         rows, dtype = place_rows(parameters, X, y, check_weight(sample_weight, X))
         settings = make_settings(parameters, rows, dtype)
-        sizes = rows.X.shape[1], rows.y.shape[1], y.ndim
+        sizes = rows.shape[1], rows.y.shape[1], y.ndim
         intercept = model.intercept_ if model.fit_intercept else None
         theta = make_theta(model.coef_, intercept, *sizes, fit_intercept=model.fit_intercept)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
@@ -178,7 +178,12 @@ def _target_names(y) -> list[str] | None:
 
 
 def _resample(
-    model: TorchLinearRegressor, rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: int, seed: int
+    model: TorchLinearRegressor,
+    rows: MemorySource,
+    settings: Settings,
+    theta: torch.Tensor,
+    n_resamples: int,
+    seed: int,
 ) -> np.ndarray:
     """Return theta of each resample, shape (n_resamples, n_theta, n_targets)."""
     try:

@@ -1,6 +1,6 @@
 """The command line: ``torchlinreg`` or ``python -m torchlinreg``.
 
-Imports: everything else.
+Imports: displays, analysis, estimators, inputs.
 """
 
 from torchlinreg.cli.program import main

@@ -1,6 +1,6 @@
 """Plots as scikit-learn's Display classes: the constructor stores numbers, `plot` draws them.
 
-Imports: analysis, estimators, inputs, engine.
+Imports: analysis, inputs.
 """
 
 from torchlinreg.displays.coefficients import CoefficientDisplay

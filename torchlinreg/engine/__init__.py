@@ -1,1 +1,1 @@
-"""Training, by torch, NumPy and SciPy only; each folder imports only those before it in `ORDER`."""
+"""Training, on torch, NumPy and SciPy only."""

@@ -9,7 +9,8 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from torchlinreg.engine.fit.plan import Plan
-from torchlinreg.engine.runtime.devices import carry, full_precision, has_double
+from torchlinreg.engine.runtime.devices import carry, has_double
+from torchlinreg.engine.runtime.switches import full_precision
 from torchlinreg.estimators import export
 from torchlinreg.inputs.arrays import check_X, to_numpy
 from torchlinreg.inputs.coefficients import split_theta

@@ -10,8 +10,8 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from torchlinreg.engine.data.batches import Rows
-from torchlinreg.engine.fit.settings import Fit
+from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.fit.result import Result
 from torchlinreg.engine.runtime.devices import carry, widest
 from torchlinreg.estimators.base import LinearModel
 from torchlinreg.estimators.parameters.constraints import SHARED_CONSTRAINTS, fill_docstring
@@ -337,7 +337,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         self.t_ += steps_before
         self.loss_curve_ = [*curve_before, *outcome.loss_curve[-1:]]
         self.n_iter_ = len(self.loss_curve_)
-        self._training_state = save_training_state(outcome.memory, parameters)
+        self._training_state = save_training_state(outcome.training_state, parameters)
         warn_of_fit(outcome, rows, settings, parameters, stacklevel=4)
         return self
 
@@ -363,16 +363,16 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
 
         return after_epoch
 
-    def _score_on(self, held_out: UserData, rows: Rows, y_ndim: int) -> RSquared:
+    def _score_on(self, held_out: UserData, rows: MemorySource, y_ndim: int) -> RSquared:
         """Return the score of weights on data held out, for the training rows `rows`."""
         X, y = check_X_y(self, held_out.X, held_out.y, reset=False)
         return RSquared(X, y, held_out.sample_weight, rows, y_ndim, self.validation_fraction)
 
     def _initial_theta(
-        self, rows: Rows, y_ndim: int, coef_init=None, intercept_init=None, *, warm_start: bool
+        self, rows: MemorySource, y_ndim: int, coef_init=None, intercept_init=None, *, warm_start: bool
     ) -> torch.Tensor:
         """Return where training starts, of shape (n_features + fit_intercept, n_targets)."""
-        sizes = rows.X.shape[1], rows.y.shape[1], y_ndim
+        sizes = rows.shape[1], rows.y.shape[1], y_ndim
         before = self._dense_coef() if warm_start and self.__sklearn_is_fitted__() else np.empty(0)
         if before.shape == coef_shape(*sizes):
             coef_init = before if coef_init is None else coef_init
@@ -380,9 +380,9 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         theta = make_theta(coef_init, intercept_init, *sizes, fit_intercept=self.fit_intercept)
         return carry(theta, rows.y.device, widest(rows.y.device))
 
-    def _store(self, outcome: Fit, rows: Rows, y_ndim: int, dtype: torch.dtype) -> None:
+    def _store(self, outcome: Result, rows: MemorySource, y_ndim: int, dtype: torch.dtype) -> None:
         """Set the fitted attributes."""
-        self._set_weights(outcome.theta, rows.X.shape[1], y_ndim, dtype, needs_double=outcome.needs_double)
+        self._set_weights(outcome.theta, rows.shape[1], y_ndim, dtype, needs_double=outcome.needs_double)
         self.loss_curve_ = outcome.loss_curve
         self.validation_scores_ = outcome.scores
         self.n_iter_ = len(outcome.loss_curve)

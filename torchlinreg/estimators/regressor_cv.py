@@ -12,7 +12,7 @@ from sklearn.utils import indexable
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from torchlinreg.engine.columns.grid import Columns, Grid
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.estimators.base import LinearModel
 from torchlinreg.estimators.candidates.folds import Fold, make_folds
@@ -312,7 +312,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         """Return an estimator with the setting chosen, not fitted."""
         return self._make_model(self._read_axes()).set_params(**self.best_params_)
 
-    def _candidates(self, axes: dict[str, list[float]], rows: Rows, settings: Settings) -> Candidates:
+    def _candidates(self, axes: dict[str, list[float]], rows: MemorySource, settings: Settings) -> Candidates:
         """Return the settings to choose from, and set `alphas_`."""
         alphas = np.zeros(1)
         if self.penalty is not None:
@@ -321,7 +321,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         self.alphas_ = -np.sort(-alphas)
         return Candidates(alphas, axes)
 
-    def _grid(self, candidates: Candidates, rows: Rows, settings: Settings, folds: list[Fold]) -> Grid:
+    def _grid(self, candidates: Candidates, rows: MemorySource, settings: Settings, folds: list[Fold]) -> Grid:
         """Return what trains all candidates on a fold at once."""
         settings = candidates.settings_of_all(
             settings, rows.y.device, penalty=self.penalty, l1_ratio=self.l1_ratio, positive=self.positive
@@ -337,7 +337,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         for number, (train, test) in enumerate(folds, start=1):
             with tasks.task("fold"):
                 columns = grid.fit(train)
-                found.append(scores(test, grid.rows.take(test), columns.theta))
+                found.append(scores(test, grid.source.fold(test), columns.theta))
             mean = mean + columns.theta / len(folds)
             self.converged_ &= columns.n_unfinished == 0
             if self.verbose:

@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from torchlinreg.engine.data.csr import SparseTable
+from torchlinreg.engine.data.csr import CSROperator
 from torchlinreg.engine.runtime.devices import carry, widest
 from torchlinreg.inputs.frames import FLOATS, advice, float_types, naming_columns, refuse_dates
 
@@ -97,10 +97,10 @@ def to_numpy(tensor: torch.Tensor, name: str) -> np.ndarray:
     return (tensor.double() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def to_tensor(array) -> torch.Tensor | SparseTable:
-    """Return an array as a tensor that shares its memory, even if it is read-only; a CSR matrix as a SparseTable."""
+def to_tensor(array) -> torch.Tensor | CSROperator:
+    """Return an array as a tensor that shares its memory, even if it is read-only; a CSR matrix as a CSROperator."""
     if sparse.issparse(array):
-        return SparseTable.of_csr(*map(to_tensor, (array.indptr, array.indices, array.data)), array.shape[1])
+        return CSROperator.of_csr(*map(to_tensor, (array.indptr, array.indices, array.data)), array.shape[1])
     if isinstance(array, torch.Tensor):
         # a tensor made under inference mode cannot take part in a graph
         return array.clone() if array.is_inference() else array

@@ -321,11 +321,11 @@ def test_a_column_that_never_changes_in_a_fold_gets_no_weight_there(value):
 
 
 @AT_AN_END
-def test_wide_tables_are_not_summarised(rng, monkeypatch):
+def test_wide_tables_are_not_reduced(rng, monkeypatch):
     X, y = wide(rng)
-    monkeypatch.setattr(engine, "ALWAYS_SUMMARISED", 10)
-    calls, summarise = [], engine.Grid._summarise
-    monkeypatch.setattr(engine.Grid, "_summarise", lambda self, parts: calls.append(parts) or summarise(self, parts))
+    monkeypatch.setattr(engine, "ALWAYS_REDUCED", 10)
+    calls, summarise = [], engine.Grid._reduce
+    monkeypatch.setattr(engine.Grid, "_reduce", lambda self, parts: calls.append(parts) or summarise(self, parts))
     few = at_once({}, {"alpha": ALPHAS}, X, y)
     assert not calls
     assert_same(few, one_by_one({"penalty": "l2"}, {"alpha": ALPHAS}, X, y))

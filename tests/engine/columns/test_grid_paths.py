@@ -10,10 +10,10 @@ from sklearn.metrics import get_scorer
 
 from torchlinreg import TorchLinearRegressorCV
 from torchlinreg.engine.columns import grid as engine
+from torchlinreg.engine.objective import hessian
 from torchlinreg.engine.objective.losses import LOSSES, Huber
+from torchlinreg.engine.objective.objective import Objective
 from torchlinreg.engine.objective.penalties import PENALTIES
-from torchlinreg.engine.solvers.full_batch import l1_quadratic as kinks
-from torchlinreg.engine.solvers.full_batch.conjugate_gradient import FullPass
 
 
 @AT_AN_END
@@ -81,13 +81,13 @@ def test_the_path_of_a_round_penalty_begins_near_the_best_constant(table):
 @pytest.fixture
 def columns_of_passes(monkeypatch):
     """Return a list of how many columns each full pass over rows has."""
-    seen, measure = [], FullPass._measure
+    seen, evaluate = [], Objective.evaluate
 
     def counted(self, theta):
         seen.append(theta.shape[1])
-        return measure(self, theta)
+        return evaluate(self, theta)
 
-    monkeypatch.setattr(FullPass, "_measure", counted)
+    monkeypatch.setattr(Objective, "evaluate", counted)
     return seen
 
 
@@ -98,9 +98,9 @@ def test_little_memory_gives_the_same(table, monkeypatch, loss, columns_of_passe
     whole = TorchLinearRegressorCV(**given).fit(X, y, weight)
     assert max(columns_of_passes) == 7
     columns_of_passes.clear()
-    monkeypatch.setattr(engine, "CURVATURE_ELEMENTS", 3 * (X.shape[1] + 1) ** 2)
-    monkeypatch.setattr(engine, "PIECE_ELEMENTS", 50)
-    monkeypatch.setattr(kinks, "SYSTEM_ELEMENTS", 50)
+    monkeypatch.setattr(engine, "HESSIAN_ELEMENTS", 3 * (X.shape[1] + 1) ** 2)
+    monkeypatch.setattr(engine, "BLOCK_ELEMENTS", 50)
+    monkeypatch.setattr(hessian, "SYSTEM_ELEMENTS", 50)
     parts = TorchLinearRegressorCV(**given).fit(X, y, weight)
     # Parabolas of a squared loss share one matrix
     assert max(columns_of_passes) == (7 if loss == "squared_error" else 3)

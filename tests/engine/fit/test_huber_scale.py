@@ -14,7 +14,7 @@ from sklearn.linear_model import HuberRegressor
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap
-from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning import choose
 from torchlinreg.losses import Huber
 
 HUBER = TorchLinearRegressor(loss="huber")
@@ -142,8 +142,8 @@ def test_sparse(outliers, container):
 def test_large_tables_and_single_precision(monkeypatch, outliers, dtype):
     X, y, _ = outliers
     expected = clone(HUBER).fit(X, y)
-    for elements in (conditioning.EXACT_ELEMENTS, 0):
-        monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", elements)
+    for elements in (choose.EXACT_ELEMENTS, 0):
+        monkeypatch.setattr(choose, "EXACT_ELEMENTS", elements)
         model = TorchLinearRegressor(loss="huber", random_state=0).fit(X.astype(dtype), y.astype(dtype))
         assert model.coef_.dtype == dtype
         assert_same(model, expected, 1e-4 if dtype == "float32" else 1e-6)

@@ -8,7 +8,7 @@ from convex import LOSSES, Problem
 from scipy import sparse
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning import choose
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 
 CASES = {
@@ -72,7 +72,7 @@ def test_it_ends_at_the_objective(rng, case, table, kind, way):
 
 @pytest.mark.parametrize("case", CASES)
 def test_large_tables(monkeypatch, rng, case):
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X = TABLES["normal"](rng)
     y = X @ [1.0, 0.1, 10.0, -1.0] + TARGETS["heavy tails"](rng)
     model = TorchLinearRegressor(loss=CASES[case][0], random_state=0).fit(X, y)

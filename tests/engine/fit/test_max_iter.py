@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.preconditioning import conditioning
-from torchlinreg.engine.solvers.full_batch import proximal_newton as newton
+from torchlinreg.engine.objective import objective
+from torchlinreg.engine.preconditioning import choose
 from torchlinreg.losses import Huber
 
 # Every fit here is stopped before it has converged
@@ -27,7 +27,7 @@ LOSSES = [
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_one_pass_is_one_pass(monkeypatch, rng, loss, large, penalty):
     if large:
-        monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+        monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X = rng.normal(size=(2000, 3)) * [1.0, 10.0, 0.1]
     y = X @ [1.0, 2.0, 3.0] + rng.normal(size=2000)
     model = TorchLinearRegressor(loss=loss, penalty=penalty, max_iter=1, random_state=0).fit(X, y)
@@ -40,7 +40,7 @@ def test_one_pass_is_one_pass(monkeypatch, rng, loss, large, penalty):
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("max_iter", [2, 3, 7])
 def test_never_more_than_asked_for(monkeypatch, rng, loss, max_iter):
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X = rng.standard_t(2, size=(2000, 6))
     y = X @ rng.normal(size=6) + rng.standard_t(2, size=2000)
     model = TorchLinearRegressor(loss=loss, max_iter=max_iter, random_state=0).fit(X, y)
@@ -51,8 +51,8 @@ def test_never_more_than_asked_for(monkeypatch, rng, loss, max_iter):
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("max_iter", [1, 2])
 def test_more_directions_than_a_matrix_is_worth(monkeypatch, rng, loss, max_iter):
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
-    monkeypatch.setattr(newton, "LARGEST_MATRIX", 2)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(objective, "LARGEST_HESSIAN", 2)
     X = rng.normal(size=(2000, 3))
     y = X @ [1.0, 2.0, 3.0] + rng.normal(size=2000)
     model = TorchLinearRegressor(loss=loss, max_iter=max_iter, random_state=0).fit(X, y)

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine.objective.losses import LOSSES, resolve_loss
 from torchlinreg.engine.objective.penalties import PENALTIES
-from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning import choose
 from torchlinreg.losses import (
     AbsoluteError,
     EpsilonInsensitive,
@@ -231,7 +231,7 @@ def test_large_tables_have_the_same_optimum(monkeypatch, rng, dtype, loss, penal
     X, y = X.astype(dtype), y.astype(dtype)
     options = {"loss": loss, **penalised(penalty, 0.02)}
     small = TorchLinearRegressor(**options).fit(X, y)
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     large = TorchLinearRegressor(**options).fit(X, y)
     assert large.plan_.reasons["conditioning"] != small.plan_.reasons["conditioning"]
     tolerance = 0.02 if resolve_loss(loss, 1).lipschitz == np.inf else {"float32": 2e-5, "float64": 1e-7}[dtype]

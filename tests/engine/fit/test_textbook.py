@@ -6,7 +6,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.data.batches import SMALL_ELEMENTS
+from torchlinreg.engine.data.source import SMALL_ELEMENTS
 
 RATE = 0.05
 EPOCHS = 4

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.objective.losses import LOSSES, resolve_loss, total
+from torchlinreg.engine.objective.losses import LOSSES, resolve_loss, total_loss
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive, TorchLoss
 
 STEP = 1e-6
@@ -134,9 +134,9 @@ def test_smoothed_is_close_from_below(loss, prediction, target):
 def test_total_is_the_weighted_sum_of_each_column(rng, loss, prediction, target):
     prediction, weight = prediction.detach(), torch.tensor(rng.uniform(size=(400, 1)))
     value = loss.value(prediction, target)
-    assert_allclose(total(loss, prediction, target, None), value.sum(0), rtol=1e-13)
-    assert_allclose(total(loss, prediction, target, weight), (weight * value).sum(0), rtol=1e-13)
-    assert total(loss, prediction.float(), target.float(), None).dtype == torch.float64
+    assert_allclose(total_loss(loss, prediction, target, None), value.sum(0), rtol=1e-13)
+    assert_allclose(total_loss(loss, prediction, target, weight), (weight * value).sum(0), rtol=1e-13)
+    assert total_loss(loss, prediction.float(), target.float(), None).dtype == torch.float64
 
 
 TORCH = {

@@ -8,7 +8,7 @@ from scipy import sparse
 from trusted import solve
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
-from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning import choose
 from torchlinreg.losses import Huber
 
 # Some of these fits are stopped early, and some cannot come closer: the gap has to say so, and is what is tested
@@ -35,7 +35,7 @@ def excess(model, X, y, loss, *, l2=0.0, l1=0.0):
 def test_numbers_that_single_precision_rounds(monkeypatch, rng, case, fit_intercept, sketched):
     """Columns far from zero, whose weights and intercept nearly cancel: what rounding them costs is in the gap."""
     if sketched:
-        monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+        monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X = (1e4 + rng.normal(size=(400, 3))).astype(np.float32)
     y = (X.astype(float) @ [30.0, -50.0, 20.0] + rng.normal(size=400)).astype(np.float32)
     model = TorchLinearRegressor(loss=CASES[case][0], fit_intercept=fit_intercept, random_state=0).fit(X, y)

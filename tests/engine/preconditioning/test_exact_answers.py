@@ -1,6 +1,8 @@
 """Answers where columns differ in size by many powers of ten, and depend on each other, against exact arithmetic."""
 
+from dataclasses import dataclass, field
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +11,13 @@ from numpy.testing import assert_allclose
 from sympy import Matrix, Rational
 
 from torchlinreg import TorchLinearRegressor
+from torchlinreg.engine.objective.losses import SquaredError
+from torchlinreg.engine.objective.objective import Evaluation
 from torchlinreg.engine.preconditioning.transforms import Transform
-from torchlinreg.engine.solvers.full_batch.conjugate_gradient import refine
+from torchlinreg.engine.solvers.full_batch.conjugate_gradient import ConjugateGradient
+from torchlinreg.engine.solvers.solver import run
+
+CURVATURE = torch.tensor([[1.0], [4.0]], dtype=torch.float64)
 
 
 def exact(X, y, *, fit_intercept):
@@ -51,42 +58,44 @@ def test_least_squares_of_smallest_norm(rng, name, fit_intercept):
     assert_allclose(np.linalg.norm(model.coef_), np.linalg.norm(coef), rtol=1e-7)
 
 
+@dataclass(frozen=True)
 class Worsening:
-    """A full pass over a parabola whose gradients are right at first, and nonsense later."""
+    """A quadratic objective whose gradients are right at first, and wrong later."""
 
-    resolution = 1e-16
+    n_right: int
+    start: torch.Tensor
+    transform = Transform(torch.ones(2, dtype=torch.float64), None)
+    loss = SquaredError()
+    resolution, n_columns = 1e-16, 1
+    source = SimpleNamespace(n_models=1)
+    seen: list = field(default_factory=list)
 
-    def __init__(self, n_right: int):
-        self.n_right, self.seen = n_right, []
+    def theta(self, v):
+        return self.start + v
 
-    def of_open(self, theta, is_open):
-        """Return value and gradient."""
+    def evaluate(self, theta):
         self.seen.append(theta)
-        gradient = torch.tensor([[1.0], [4.0]], dtype=torch.float64) * theta
+        gradient = CURVATURE * theta
         if len(self.seen) > self.n_right:
             gradient = gradient + 100.0 * len(self.seen)
-        return 0.5 * (gradient * theta).sum(0), gradient
+        value = 0.5 * (gradient * theta).sum(0)
+        return Evaluation(value, gradient, value)
 
 
 @pytest.mark.parametrize("n_right", [1, 2, 3])
-def test_refine_returns_the_best_of_what_it_saw(n_right):
+def test_conjugate_gradients_return_the_best_of_what_they_saw(n_right):
     theta = torch.tensor([[3.0], [1.0]], dtype=torch.float64)
-    curvature = torch.tensor([[1.0], [4.0]], dtype=torch.float64)
-    one = torch.ones(2, dtype=torch.float64)
-    refined = refine(
-        Worsening(n_right),
-        Transform(one, None),
-        theta,
-        curvature * theta,
-        curvature=1.0,
+    solver = ConjugateGradient(
+        tol=1e-30,
         floor=1e-30,
         max_iter=50,
-        impatient=False,
-        after_pass=lambda value: None,
+        is_subsampled=False,
+        canonical=lambda theta: theta,
+        gap=lambda gradient, curvature: gradient.square().sum(0),
     )
-    size = (curvature * refined.theta).square().sum()
-    assert size <= (curvature * theta).square().sum()
-    assert torch.isfinite(refined.theta).all()
+    solution = run(solver.iterates(Worsening(n_right, theta), torch.zeros_like(theta)))
+    assert (CURVATURE * solution.theta).square().sum() <= (CURVATURE * theta).square().sum()
+    assert torch.isfinite(solution.theta).all()
 
 
 @pytest.mark.parametrize("container", [np.asarray, torch.from_numpy])

@@ -8,7 +8,7 @@ from scipy import sparse
 from trusted import solve
 
 from torchlinreg import TorchLinearRegressor, bootstrap
-from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning import choose
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 
 CASES = {
@@ -57,7 +57,7 @@ def test_full_sets_of_categories(categories, loss, container, fit_intercept):
 
 @pytest.mark.parametrize("loss", CASES)
 def test_large_tables(monkeypatch, categories, loss):
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X, y = categories
     model = TorchLinearRegressor(loss=CASES[loss][0], random_state=0).fit(X, y)
     assert model.plan_["conditioning"] == "whiten"

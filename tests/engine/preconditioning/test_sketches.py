@@ -9,10 +9,11 @@ from hard_cases import CASES, least_squares, linear_target
 from numpy.testing import assert_allclose, assert_array_equal
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.data.batches import Rows
 from torchlinreg.engine.data.moments import root_mean_square, weighted_mean
-from torchlinreg.engine.preconditioning import conditioning
-from torchlinreg.engine.preconditioning.transforms import whiten
+from torchlinreg.engine.data.source import MemorySource, as_operator
+from torchlinreg.engine.preconditioning import choose
+from torchlinreg.engine.preconditioning.factorizations import whiten
+from torchlinreg.engine.preconditioning.sketch import countsketch
 
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # of the target's spread
 # Where single rows weigh as much as all others, float32 keeps the tolerance in the mean but not in each of these rows
@@ -32,7 +33,7 @@ SINGLE_ROWS_MATTER = {
 @pytest.fixture
 def sketched(monkeypatch):
     """Take no table for its own sketch that has rows enough for another."""
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
 
 
 def student_t(rng):
@@ -186,7 +187,7 @@ def test_coefficients_by_a_sketch(sketched, name):
 def test_minimum_norm_is_in_the_units_of_the_data(rng, monkeypatch, shape, weighted, fit_intercept, sketch):
     """The pseudo-inverse of the centred, weighted columns as they are, whatever their scales."""
     if sketch:
-        monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+        monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X = rng.normal(size=shape) * rng.uniform(0.1, 10, shape[1]) + 3
     X[:, 1], X[:, 2] = 2 * X[:, 0], X[:, 3] - X[:, 4]
     y, weight = rng.normal(size=(shape[0], 2)), rng.uniform(0.5, 2, shape[0]) if weighted else np.ones(shape[0])
@@ -267,18 +268,19 @@ def test_rank(rng, case, quickly):
 
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("centre", [True, False])
-def test_fold_is_what_it_says(rng, weighted, centre):
+def test_countsketch_is_what_it_says(rng, weighted, centre):
     """Row i, centred and weighted, goes with a random sign onto row i modulo the size of the sketch."""
     X, shift = rng.normal(size=(1003, 4)) + 5, np.array([5.0, 4.0, 0.0, -1.0])
     weight = rng.uniform(0.1, 2, (1003, 1)) if weighted else np.ones((1003, 1))
     weight /= weight.mean()
-    rows = Rows(torch.from_numpy(X), torch.zeros(1003, 1), torch.from_numpy(weight) if weighted else None)
+    weights = torch.from_numpy(weight) if weighted else None
+    rows = MemorySource(as_operator(torch.from_numpy(X)), torch.zeros(1003, 1), weights)
     generator = torch.Generator().manual_seed(3)
-    offset, sketch = conditioning._fold(rows, torch.from_numpy(shift), centre=centre, generator=generator)
+    offset, sketch = countsketch(rows, torch.from_numpy(shift), centre=centre, generator=generator)
     expected_offset = (weight * (X - shift)).mean(0) * centre
     assert_allclose(offset, expected_offset, atol=1e-13)
 
-    size = conditioning.sketch_rows(1003, 4)
+    size = choose.sketch_rows(1003, 4)
     generator.manual_seed(3)
     lengths = [min(size, 1003 - start) for start in range(0, 1003, size)]
     signs = np.concatenate([torch.randint(2, (n, 1), generator=generator).numpy() for n in lengths]) * 2 - 1
@@ -287,13 +289,13 @@ def test_fold_is_what_it_says(rng, weighted, centre):
     assert_allclose(sketch, expected * np.sqrt(size / 1003), atol=1e-12)
 
 
-def test_fold_has_the_second_moments_of_the_table(rng):
+def test_countsketch_has_the_second_moments_of_the_table(rng):
     X = rng.standard_t(3, size=(2000, 3))
-    rows = Rows(torch.from_numpy(X), torch.zeros(2000, 1))
+    rows = MemorySource(as_operator(torch.from_numpy(X)), torch.zeros(2000, 1))
     generator = torch.Generator().manual_seed(0)
     moments = np.zeros((3, 3))
     for _ in range(100):
-        _, sketch = conditioning._fold(rows, torch.zeros(3, dtype=torch.float64), centre=True, generator=generator)
+        _, sketch = countsketch(rows, torch.zeros(3, dtype=torch.float64), centre=True, generator=generator)
         moments += (sketch.T @ sketch / len(sketch)).numpy() / 100
     assert_allclose(moments, np.cov(X.T, bias=True), atol=0.03 * X.var(0).max())
 

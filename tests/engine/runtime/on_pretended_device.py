@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV, bootstrap, compare
-from torchlinreg.engine.preconditioning import conditioning
+from torchlinreg.engine.preconditioning import choose
 from torchlinreg.engine.runtime import devices
 from torchlinreg.losses import Huber, Quantile
 
@@ -85,7 +85,7 @@ def test_fits_of_several_weighted_targets(table, name):
 
 @pytest.mark.parametrize("name", FITS)
 def test_fits_of_a_table_that_counts_as_large(table, name, monkeypatch):
-    monkeypatch.setattr(conditioning, "EXACT_ELEMENTS", 0)
+    monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     X, y = table[0].astype("float32"), table[1][:, 0].astype("float32")
     model = TorchLinearRegressor(random_state=0, **{"tol": None, **FITS[name]})
     fitted = agree(model, X, y, rtol=1e-4)

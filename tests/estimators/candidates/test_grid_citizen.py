@@ -185,14 +185,14 @@ def test_verbose_prints_a_line_for_each_fold(table, capsys):
 def test_an_interrupt_within_a_fold_ends_the_fit(table, monkeypatch, parameters, at):
     """There is no best setting yet that could be kept."""
     X, y, _ = table
-    calls, enter = [], engine.Columns.enter
+    calls, enter = [], engine.Columns.record
 
     def interrupted(self, fit, *place):
         calls.append(place)
         fit.interrupted = len(calls) == at
         enter(self, fit, *place)
 
-    monkeypatch.setattr(engine.Columns, "enter", interrupted)
+    monkeypatch.setattr(engine.Columns, "record", interrupted)
     model = TorchLinearRegressorCV(**parameters)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X / X.std(0), y)

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.linear_model import SGDRegressor
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.fit import stream as stream_module
+from torchlinreg.engine.data import statistics
 from torchlinreg.engine.objective.penalties import PENALTIES
 
 STEPS = [
@@ -189,7 +189,7 @@ def test_untuned_stream_is_fit_on_all_rows(table, backend, sizes, fit_intercept,
 
 def test_large_chunks_are_taken_in_piece_by_piece(table, monkeypatch):
     X, y, weight = table
-    monkeypatch.setattr(stream_module, "PIECE_ELEMENTS", 1)
+    monkeypatch.setattr(statistics, "BLOCK_ELEMENTS", 1)
     parts = TorchLinearRegressor().partial_fit(X, y, weight)
     assert_allclose(parts.coef_, TorchLinearRegressor().fit(X, y, weight).coef_, rtol=1e-10)
 

@@ -1,4 +1,4 @@
-"""Bootstrap: many models of one table, each of which learns from rows drawn from it anew, with replacement.
+"""Bootstrap: many models of the same rows, each of which learns from rows drawn from them, with replacement.
 
 A resample is a column of weights, how often each row was drawn, and its model a column of one weight matrix. Few
 features with a squared loss need no training: what a model depends on is then a few sums over the rows, of products of
@@ -6,28 +6,32 @@ features, and one product with all counts makes these for every resample.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 
-from torchlinreg.engine.columns.grid import CURVATURE_ELEMENTS, Columns, go_alone
-from torchlinreg.engine.data.batches import MiniBatches, Rows
-from torchlinreg.engine.data.moments import sandwich
-from torchlinreg.engine.fit.settings import Settings, no_graph
+from torchlinreg.engine.columns.grid import HESSIAN_ELEMENTS, Columns, must_train_separately
+from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.operators import DenseOperator
+from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.fit.problem import penalty_in_units
+from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.fit.textbook import fit_textbook
 from torchlinreg.engine.fit.untuned import fit_untuned
 from torchlinreg.engine.objective.penalties import Penalty
-from torchlinreg.engine.preconditioning.conditioning import Conditioning, condition
+from torchlinreg.engine.preconditioning.conditioning import Conditioned, condition
+from torchlinreg.engine.runtime.switches import training_mode
 
 GROUP_ELEMENTS = 2**22  # numbers, of rows times resamples, held at once
 CACHED_ELEMENTS = 2**20  # rows drawn at once
-CHUNK_ROWS = 2**12  # whose products of features are held at once
+BLOCK_ROWS = 2**12  # whose products of features are held at once
 FEW_FEATURES = 48  # products of pairs then cost less than the passes that they save
 ROWS_PER_DIRECTION = 64  # with so many resamples are much alike, and single precision does for what is summed up
-DOUBTFUL = {torch.float32: 1e-2, torch.float64: 2e-13}  # curvature, where it is one for the table, to be doubted
+DOUBTFUL = {torch.float32: 1e-2, torch.float64: 2e-13}  # curvature, where it is one for all rows, to be doubted
 
 
-def resample(rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: int, seed: int) -> Columns:
+def resample(source: MemorySource, settings: Settings, theta: torch.Tensor, n_resamples: int, seed: int) -> Columns:
     """Fit a model to each of many resamples.
 
     Where a resample has no row left that would tell what a weight should be, it is such that predictions for the rows
@@ -35,11 +39,11 @@ def resample(rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: i
 
     Parameters
     ----------
-    rows : Rows
-        Drawn with equal chances; they keep their weights.
+    source : MemorySource
+        Its rows are drawn with equal chances; they keep their weights.
     settings : Settings
     theta : torch.Tensor of shape (n_features + fit_intercept, n_targets), float64
-        The fit to the table itself, on the host.
+        The fit to the rows themselves, on the host.
     n_resamples : int
     seed : int
         Of the draws.
@@ -52,15 +56,10 @@ def resample(rows: Rows, settings: Settings, theta: torch.Tensor, n_resamples: i
         If no row of a resample has any weight.
     """
     found = Columns(theta[..., None].repeat(1, 1, n_resamples))
-    untuned, few = isinstance(settings.learning_rate, str), rows.X.shape[1] <= FEW_FEATURES
-    solve = _solve_by_products if untuned and few and _is_round(settings) else _train
-    solve(rows, settings, theta, draw(len(rows), n_resamples, seed), found)
+    few = source.shape[1] <= FEW_FEATURES
+    solve = _solve_by_products if settings.is_untuned and few and settings.is_quadratic else _train
+    solve(source, settings, theta, draw(len(source), n_resamples, seed), found)
     return found
-
-
-def _is_round(settings: Settings) -> bool:
-    """Whether what is minimised is a parabola."""
-    return settings.loss.is_quadratic and (settings.penalty is None or settings.penalty.is_smooth)
 
 
 def draw(n_rows: int, n_resamples: int, seed: int) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -83,44 +82,44 @@ def draw(n_rows: int, n_resamples: int, seed: int) -> Iterator[tuple[slice, torc
         yield slice(start, start + len(counts)), counts
 
 
-def _train(rows: Rows, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns) -> None:
+def _train(source: MemorySource, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns) -> None:
     """Train the models of each group together, as columns with weights of their own."""
-    untuned, n_targets = isinstance(settings.learning_rate, str), rows.y.shape[1]
-    # Steps in variables of its own are what each model would take by the textbook
-    own_steps = not untuned and (go_alone(settings) or settings.conditioning not in ("auto", None))
-    alone = settings.loss.mixes_targets or own_steps
-    bent = untuned and not _is_round(settings)
-    size = max(1, CURVATURE_ELEMENTS // len(theta) ** 2 if bent else GROUP_ELEMENTS // len(theta))
+    # Steps in variables of its own are what each model would take in textbook mode
+    own_steps = not settings.is_untuned and (
+        must_train_separately(settings) or settings.conditioning not in ("auto", None)
+    )
+    has_hessians = settings.is_untuned and not settings.is_quadratic
+    size = max(1, HESSIAN_ELEMENTS // len(theta) ** 2 if has_hessians else GROUP_ELEMENTS // len(theta))
     for group, counts in draws:
-        weights = _weights(rows, counts, settings.dtype)
+        weights = _weights(source, counts, settings.dtype)
         models = torch.arange(group.start, group.stop, device="cpu")
-        if alone:
+        if settings.loss.mixes_targets or own_steps:
             for model, weight in zip(models.tolist(), weights.split(1, dim=1), strict=True):
-                anew = settings.select(torch.arange(n_targets, device="cpu"))
-                one = replace(rows, weight=weight)
-                if untuned:
-                    fit = fit_untuned(one, anew, theta.to(rows.y.device))
-                else:
-                    fit = fit_textbook(one, rows.y.new_zeros(len(theta), n_targets), anew)
-                found.enter(fit, slice(None), model)
+                columns = torch.arange(source.y.shape[1], device="cpu")
+                part = replace(source, weight=weight)
+                found.record(_fit(part, settings.select(columns), theta), slice(None), model)
             continue
-        for target in range(n_targets):
-            y = rows.y[:, target : target + 1]
+        for target in range(source.y.shape[1]):
+            y = source.y[:, target : target + 1]
             for some, weight in zip(models.split(size), weights.split(size, dim=1), strict=True):
-                table = Rows(rows.X, y, weight, len(some))
-                same = settings.select(torch.full_like(some, target))
-                if untuned:
-                    fit = fit_untuned(table, same, theta[:, target, None].repeat(1, len(some)).to(y.device))
-                else:
-                    fit = fit_textbook(table, rows.y.new_zeros(len(theta), len(some)), same)
-                found.enter(fit, target, some)
+                part = MemorySource(source.X, y, weight, len(some))
+                columns = torch.full_like(some, target)
+                start = theta[:, target, None].repeat(1, len(some))
+                found.record(_fit(part, settings.select(columns), start), target, some)
 
 
-def _weights(rows: Rows, counts: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _fit(source: MemorySource, settings: Settings, warm_start: torch.Tensor):
+    """Fit models to resamples: from near the optimum in untuned mode, from zero in textbook mode."""
+    if settings.is_untuned:
+        return fit_untuned(source, settings, warm_start.to(source.y.device))
+    return fit_textbook(source, source.y.new_zeros(len(warm_start), source.n_columns), settings)
+
+
+def _weights(source: MemorySource, counts: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return the weights of the rows in each resample, of mean one, shape (n_rows, n_resamples)."""
-    weights = counts.to(rows.y.device, dtype).T.contiguous()
-    if rows.weight is not None:
-        weights *= rows.weight
+    weights = counts.to(source.y.device, dtype).T.contiguous()
+    if source.weight is not None:
+        weights *= source.weight
     return weights.div_(_refuse_zero(weights.mean(0)))
 
 
@@ -133,100 +132,151 @@ def _refuse_zero(weight: torch.Tensor) -> torch.Tensor:
     return weight
 
 
-def _solve_by_products(rows: Rows, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns) -> None:
-    """Solve for the change from theta, in variables in which the loss of the table is round."""
-    with no_graph(settings, rows, by_hand=True):
-        table = condition(rows, "whiten", settings.dtype, fit_intercept=settings.fit_intercept, seed=settings.seed)
-        if table.span is not None:
-            # Of the weights that predict the same, the smallest
-            transform = replace(table.transform, weights=table.minimum_norm(table.transform.weights))
-            table = replace(table, transform=transform)
-        penalty = None if settings.penalty is None else table.penalty_in_units(settings.penalty)
-        near = table.standardize(theta.to(rows.y.device), fit_intercept=settings.fit_intercept)
-        costs = None if penalty is None else _of_penalty(table, penalty, near)
-        many_rows = len(rows) >= ROWS_PER_DIRECTION * table.transform.n_directions
+def _solve_by_products(
+    source: MemorySource, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns
+) -> None:
+    """Solve for the change from theta, in variables in which the Hessian of the rows is the identity."""
+    with training_mode(*source.work, inference=settings.backend == "analytic"):
+        normal = _normal_equations(source, settings, theta)
+        many_rows = len(source) >= ROWS_PER_DIRECTION * normal.conditioned.transform.n_directions
         quick = torch.float32 if many_rows else torch.float64
         for group, counts in draws:
-            steps, doubtful = _steps(table, near, counts, costs, settings.loss.lipschitz, quick)
+            steps, doubtful = normal.solve(counts, quick)
             if quick == torch.float32 and doubtful.any():
-                again = _steps(table, near, counts[doubtful.cpu()], costs, settings.loss.lipschitz, torch.float64)
-                steps[doubtful] = again[0]
+                steps[doubtful], _ = normal.solve(counts[doubtful.cpu()], torch.float64)
+            conditioned = normal.conditioned
             for target, step in enumerate(steps.unbind(1)):
-                moved = near[:, target, None] + table.transform(step.T)
-                one = replace(table, y_shift=table.y_shift[target], y_scale=table.y_scale[target])
+                moved = normal.theta[:, target, None] + conditioned.transform(step.T)
+                y_shift, y_scale = conditioned.y_shift[target], conditioned.y_scale[target]
+                one = replace(conditioned, y_shift=y_shift, y_scale=y_scale)
                 learnt = one.unstandardize(moved, fit_intercept=settings.fit_intercept)
                 found.theta[:, target, group] = learnt.to(found.theta)
 
 
-def _steps(
-    table: Conditioning, near: torch.Tensor, counts: torch.Tensor, costs, curvature_of_loss: float, dtype
-) -> tuple:
-    """Return the change of each resample, (n_resamples, n_targets, n_directions), and which are to be doubted."""
-    curvature, gradient = _sums(table, near, counts, dtype)
-    if costs is not None:
-        curvature = curvature[:, None] + costs[0] / curvature_of_loss
-        gradient = gradient + costs[1].T / curvature_of_loss
-    solution, doubtful = _solve(curvature, gradient, DOUBTFUL[dtype])
-    return -solution, doubtful
+@dataclass(frozen=True, eq=False)
+class _NormalEquations:
+    """The normal equations of resamples, for the change from the theta of all rows.
 
-
-def _sums(table: Conditioning, theta: torch.Tensor, counts: torch.Tensor, dtype: torch.dtype) -> tuple:
-    """Return the means, over the rows of each resample, of the products that its model depends on.
-
-    Returns
-    -------
-    curvature : torch.Tensor of shape (n_resamples, n_directions, n_directions)
-        Of pairs of variables.
-    gradient : torch.Tensor of shape (n_resamples, n_targets, n_directions)
-        Of variables and what theta predicts too much.
+    Attributes
+    ----------
+    conditioned : Conditioned
+    theta : torch.Tensor of shape (n_theta, n_targets)
+        In standard units.
+    of_penalty : tuple or None
+        Hessian and gradient of the penalty, for each target.
+    lipschitz : float
+        Second derivative of the loss.
     """
-    n_features, n_directions, start = table.n_features, table.transform.n_directions, 0
-    curvature = gradient = mass = 0.0
-    for block in MiniBatches(table.rows, CHUNK_ROWS, block_elements=0, **table.load):
-        X = block.rows.X.to(theta).to_dense()
-        excess = X @ theta[:n_features] + theta[n_features:].sum(0) - block.rows.y
-        drawn = counts[:, start : start + len(X)].to(theta.device, dtype).T
-        if block.rows.weight is not None:
-            drawn = drawn * block.rows.weight.to(dtype)
-        Z = table.transform.rows(X)
-        curvature = curvature + sandwich(Z.to(dtype), drawn).to(theta)
-        slopes = (Z[:, None] * excess[:, :, None]).flatten(1)
-        gradient = gradient + drawn.T.to(theta) @ slopes
-        mass = mass + drawn.sum(0, dtype=theta.dtype)
-        start += len(X)
-    mass = _refuse_zero(mass)[:, None, None]
-    return curvature / mass, gradient.unflatten(1, (theta.shape[1], n_directions)) / mass
+
+    conditioned: Conditioned
+    theta: torch.Tensor
+    of_penalty: tuple[torch.Tensor, torch.Tensor] | None
+    lipschitz: float
+
+    def solve(self, counts: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the change of each resample, (n_resamples, n_targets, n_directions), and which to doubt."""
+        sums = ResampledProducts(self.conditioned.transform, self.theta, counts, dtype)
+        hessian, gradient = self.conditioned.source.reduce(sums, BLOCK_ROWS).means()
+        if self.of_penalty is not None:
+            hessian = hessian[:, None] + self.of_penalty[0] / self.lipschitz
+            gradient = gradient + self.of_penalty[1].T / self.lipschitz
+        solution, doubtful = _solve(hessian, gradient, DOUBTFUL[dtype])
+        return -solution, doubtful
 
 
-def _of_penalty(table: Conditioning, penalty: Penalty, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _normal_equations(source: MemorySource, settings: Settings, theta: torch.Tensor) -> _NormalEquations:
+    conditioned = condition(source, "whiten", settings.dtype, fit_intercept=settings.fit_intercept, seed=settings.seed)
+    if conditioned.row_space is not None:
+        # Of the weights that predict the same, the smallest
+        transform = conditioned.transform
+        transform = replace(transform, weights=conditioned.minimum_norm(transform.weights))
+        conditioned = replace(conditioned, transform=transform)
+    near = conditioned.standardize(theta.to(source.y.device), fit_intercept=settings.fit_intercept)
+    of_penalty = None
+    if settings.penalty is not None:
+        of_penalty = _of_penalty(conditioned, penalty_in_units(settings.penalty, conditioned), near)
+    return _NormalEquations(conditioned, near, of_penalty, settings.loss.lipschitz)
+
+
+class ResampledProducts:
+    """Reduction: Zᵀ diag(c) Z and Zᵀ diag(c) r for each column c of counts, with r what theta predicts too much.
+
+    Parameters
+    ----------
+    transform : Transform
+        To the variables of the rows Z.
+    theta : torch.Tensor of shape (n_theta, n_targets)
+    counts : torch.Tensor of shape (n_resamples, n_rows)
+    dtype : torch.dtype
+        Of the products of features.
+    """
+
+    def __init__(self, transform, theta: torch.Tensor, counts: torch.Tensor, dtype: torch.dtype):
+        self._transform, self._theta, self._counts, self._dtype = transform, theta, counts, dtype
+        self._hessian = self._gradient = self._weight = 0.0
+
+    def update(self, block: Batch) -> None:
+        """Add the products of a block."""
+        theta, n = self._theta, block.X.shape[1]
+        X = block.X.to(theta).to_dense()
+        residual = X @ theta[:n] + theta[n:].sum(0) - block.y
+        drawn = self._counts[:, block.first_row : block.first_row + len(X)].to(theta.device, self._dtype).T
+        if block.weight is not None:
+            drawn = drawn * block.weight.to(self._dtype)
+        Z = self._transform.rows(block.X)
+        self._hessian = self._hessian + DenseOperator(Z.to(self._dtype)).sandwich(drawn).to(theta)
+        gradients = (Z[:, None] * residual[:, :, None]).flatten(1)
+        self._gradient = self._gradient + drawn.T.to(theta) @ gradients
+        self._weight = self._weight + drawn.sum(0, dtype=theta.dtype)
+
+    def merge(self, other: Self) -> Self:
+        """Return the products of the rows of both."""
+        self._hessian, self._gradient = self._hessian + other._hessian, self._gradient + other._gradient
+        self._weight = self._weight + other._weight
+        return self
+
+    def means(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return means over the rows of each resample.
+
+        Returns
+        -------
+        hessian : torch.Tensor of shape (n_resamples, n_directions, n_directions)
+        gradient : torch.Tensor of shape (n_resamples, n_targets, n_directions)
+        """
+        weight = _refuse_zero(self._weight)[:, None, None]
+        shape = self._theta.shape[1], self._hessian.shape[-1]
+        return self._hessian / weight, self._gradient.unflatten(1, shape) / weight
+
+
+def _of_penalty(conditioned: Conditioned, penalty: Penalty, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return second and first derivatives of a smooth penalty, for each target."""
-    weights, n_features = table.transform.weights, table.n_features
-    wide = torch.nn.functional.pad(weights, (0, table.transform.n_directions - weights.shape[1]))
-    bend = penalty.l2.expand(n_features, theta.shape[1])
-    slope = torch.zeros_like(theta)
-    slope[:n_features] = penalty.gradient(theta[:n_features])
-    return torch.einsum("jq,jt,jr->tqr", wide, bend, wide), table.transform.rmatvec(slope)
+    weights, n_features = conditioned.transform.weights, conditioned.n_features
+    wide = torch.nn.functional.pad(weights, (0, conditioned.transform.n_directions - weights.shape[1]))
+    l2 = penalty.l2.expand(n_features, theta.shape[1])
+    gradient = torch.zeros_like(theta)
+    gradient[:n_features] = penalty.gradient(theta[:n_features])
+    return torch.einsum("jq,jt,jr->tqr", wide, l2, wide), conditioned.transform.rmatvec(gradient)
 
 
-def _solve(curvature: torch.Tensor, gradient: torch.Tensor, least: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _solve(hessian: torch.Tensor, gradient: torch.Tensor, least: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the smallest solutions, in the shape of the gradient, and which resamples have hardly any curvature.
 
     Parameters
     ----------
-    curvature : torch.Tensor of shape (n_resamples, n_directions, n_directions) or, if targets differ in it, \
+    hessian : torch.Tensor of shape (n_resamples, n_directions, n_directions) or, if targets differ in it, \
             (n_resamples, n_targets, n_directions, n_directions)
     gradient : torch.Tensor of shape (n_resamples, n_targets, n_directions)
     least : float
         Share of the curvature below which there may as well be none.
     """
-    right = gradient.mT if curvature.ndim == 3 else gradient[..., None]
-    factor, failed = torch.linalg.cholesky_ex(curvature)
+    right = gradient.mT if hessian.ndim == 3 else gradient[..., None]
+    factor, failed = torch.linalg.cholesky_ex(hessian)
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()
-    doubtful = (failed > 0) | (pivots < least * curvature.diagonal(dim1=-2, dim2=-1)).any(-1)
+    doubtful = (failed > 0) | (pivots < least * hessian.diagonal(dim1=-2, dim2=-1)).any(-1)
     solution = torch.cholesky_solve(right, factor)
     if doubtful.any():
-        inverse = torch.linalg.pinv(curvature[doubtful], rtol=least, hermitian=True)
+        inverse = torch.linalg.pinv(hessian[doubtful], rtol=least, hermitian=True)
         solution[doubtful] = inverse @ right[doubtful]
-    if curvature.ndim == 3:
+    if hessian.ndim == 3:
         return solution.mT, doubtful
     return solution[..., 0], doubtful.any(-1)

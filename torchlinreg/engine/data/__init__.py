@@ -1,1 +1,4 @@
-"""The rows: iterate over them, multiply by them, reduce them."""
+"""The rows: read them in blocks, multiply by them, reduce them.
+
+Imports: runtime.
+"""

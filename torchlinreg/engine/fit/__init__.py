@@ -1,1 +1,4 @@
-"""The two ways of fitting, textbook and untuned, put together."""
+"""The two ways of fitting, textbook and untuned, put together.
+
+Imports: optimality, solvers, objective, preconditioning, data, runtime.
+"""

@@ -1,25 +1,25 @@
 """From data to numbers: what "auto" stands for, and why."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from torchlinreg.engine.data.batches import MiniBatches, Rows
-from torchlinreg.engine.fit.robust_scale import ScaleSearch
-from torchlinreg.engine.preconditioning.conditioning import Conditioning
-from torchlinreg.engine.preconditioning.transforms import top_eigenvalue
+from torchlinreg.engine.data.batches import MiniBatches
+from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.fit.settings import Settings
+from torchlinreg.engine.preconditioning.conditioning import Conditioned
+from torchlinreg.engine.preconditioning.factorizations import largest_second_moment
 from torchlinreg.engine.runtime.devices import widest
 
 TEXTBOOK_BATCH = 32
 DESCENT_BATCH = 4096
 SKETCHES = {
-    "table": "found from all {n} rows",
-    "sample": "found from a random sample of rows, as the table is large",
-    "fold": "found from all {n} rows folded with random signs, as a sample did not speak for the table",
+    "exact": "found from all {n} rows",
+    "subsample": "found from a random sample of rows, as there are many",
+    "countsketch": "found from a CountSketch of all {n} rows, as a sample did not represent them",
 }
-DESCENT_SHARE = 8  # one row in so many is learnt from by mini-batches before the full passes
+DESCENT_SHARE = 8  # one row in so many is taken by mini-batches before the full passes
 
 
 class Plan(dict[str, Any]):
@@ -50,13 +50,13 @@ def untuned_batch(batch_size: int | str, n_rows: int) -> int:
     return int(min(n_rows, {"auto": DESCENT_BATCH, "full": n_rows}.get(batch_size, batch_size)))
 
 
-def step_size(table: Conditioning, batch_size: int) -> float:
+def step_size(conditioned: Conditioned, batch_size: int) -> float:
     """Return the step for mini-batches of m whitened rows, m / (b + (m - 1) e).
 
     Here b is the mean squared norm of a row, large rows counting more, and e the top eigenvalue of their second
     moment (Ma, Bassily & Belkin 2018, "The power of interpolation").
     """
-    return batch_size / (table.row_norm_bound + (batch_size - 1) * table.excess)
+    return batch_size / (conditioned.row_norm_bound + (batch_size - 1) * conditioned.largest_curvature)
 
 
 def descent_entries(batches: MiniBatches, rate: float, *, average: bool, good: bool) -> dict[str, tuple[Any, str]]:
@@ -70,33 +70,46 @@ def descent_entries(batches: MiniBatches, rate: float, *, average: bool, good: b
     }
 
 
-def table_entries(
-    table: Conditioning, method: str | None, dtype: torch.dtype, scale: ScaleSearch | None
-) -> dict[str, tuple[Any, str]]:
+def conditioned_entries(problem) -> dict[str, tuple[Any, str]]:
     """Return what is to be said of the variables that steps were taken in, and of the scale of the residuals."""
-    sketch = SKETCHES[table.sketch].format(n=len(table.rows))
-    shifted = not table.rows.is_sparse and (table.sketch == "table" or "shift" in table.load)
-    where = "once" if table.sketch == "table" else "as they are read: some lie far from zero, or need more precision"
-    wider = table.rows.y.dtype != dtype
+    conditioned, method, source = problem.conditioned, problem.method, problem.source
+    sketch, exact = SKETCHES[conditioned.sketch].format(n=len(source)), conditioned.sketch == "exact"
+    shifted = not source.is_sparse and (exact or source.X.is_shifted)
+    where = "once" if exact else "as they are read: some lie far from zero, or need more precision"
+    wider = source.y.dtype != problem.settings.dtype
     entries = {
         "conditioning": (method, f"directions {sketch}" if method == "whiten" else f"scale {sketch}"),
-        "condition_number": (table.condition, "of the centred and scaled columns, estimated"),
-        "rank": (table.transform.rank, f"independent columns of {table.n_features}"),
+        "condition_number": (conditioned.condition, "of the centred and scaled columns, estimated"),
+        "rank": (conditioned.transform.rank, f"independent columns of {conditioned.n_features}"),
         "dtype": (
-            str(table.rows.y.dtype).removeprefix("torch."),
+            str(source.y.dtype).removeprefix("torch."),
             "wider than asked, for accuracy" if wider else "as the data, or as asked",
         ),
         "centring": (shifted, f"columns are centred {where}" if shifted else "done in the algebra"),
     }
-    if scale is not None:
-        delta = (scale.epsilon * scale.scale * table.y_scale).tolist()
-        why = f"{scale.epsilon:g} scales of the residuals, which are found with the weights"
+    if problem.scale is not None:
+        epsilon = problem.settings.loss.epsilon
+        delta = (epsilon * problem.scale_in_units).tolist()
+        why = f"{epsilon:g} scales of the residuals, which are found with the weights"
         entries["delta"] = (delta[0] if len(delta) == 1 else delta, why)
     return entries
 
 
-def largest_stable_rate(rows: Rows, settings) -> float:
-    """Learning rate above which SGD of this batch size diverges, to about a factor of two.
+def textbook_entries(settings: Settings, dtype: torch.dtype, batch_size: int) -> dict[str, tuple[Any, str]]:
+    """Return what is to be said of a training in textbook mode."""
+    conditioning = None if settings.conditioning == "auto" else settings.conditioning
+    average = settings.average not in ("auto", False)
+    return {
+        "learning_rate": (settings.learning_rate, "textbook mode: exactly the number given"),
+        "batch_size": (batch_size, "rows a step; textbook mode takes 32 unless told otherwise"),
+        "conditioning": (conditioning, "textbook mode takes the features as they are unless told otherwise"),
+        "average": (average, "textbook mode keeps the last weights unless told otherwise"),
+        "dtype": (str(dtype).removeprefix("torch."), "as the data, or as asked"),
+    }
+
+
+def largest_stable_rate(source: MemorySource, settings: Settings) -> float:
+    """Return the learning rate above which SGD of this batch size diverges, to about a factor of two.
 
     Mini-batches of m rows are stable while the rate stays below 2 / ((m - 1) / m e + b / m), where e is the top
     eigenvalue of the second moment of the features and b their largest squared norm (Ma, Bassily & Belkin 2018, "The
@@ -105,20 +118,20 @@ def largest_stable_rate(rows: Rows, settings) -> float:
 
     Parameters
     ----------
-    rows : Rows
+    source : MemorySource
     settings : Settings
         Its loss, intercept, momentum and batch size.
     """
-    rows = replace(rows, X=rows.X.to(widest(rows.X.device)))
-    X = rows.with_ones().X if settings.fit_intercept else rows.X
-    weight = None if rows.weight is None else rows.weight.to(X.device, X.dtype)
-    size = X.abs().max()
-    X = X / size
+    X = source.X.to(widest(source.X.device))
+    X = X.with_ones() if settings.fit_intercept else X
+    weight = None if source.weight is None else source.weight.to(X.device, X.dtype)
+    size = X.map(torch.abs).max()
+    X = X.map(lambda values: values / size)
     batch = textbook_batch(settings.batch_size, len(X))
-    curvature = top_eigenvalue(X, weight) / (1.0 + settings.momentum)
+    curvature = largest_second_moment(X, weight) / (1.0 + settings.momentum)
     if batch < len(X):
-        norms = X.square() @ torch.ones(X.shape[1], 1, dtype=X.dtype, device=X.device)
+        norms = X.map(torch.square).matmul(torch.ones(X.shape[1], 1, dtype=X.dtype, device=X.device))
         largest = (norms if weight is None else norms * weight).max().item()
         curvature = ((batch - 1) * curvature + largest / (1.0 - settings.momentum)) / batch
-    steepest = curvature * settings.loss.lipschitz * size.item() * size.item()  # ** 2 would raise on overflow
-    return 2.0 / steepest if steepest else math.inf
+    lipschitz = curvature * settings.loss.lipschitz * size.item() * size.item()  # ** 2 would raise on overflow
+    return 2.0 / lipschitz if lipschitz else math.inf

@@ -1,28 +1,50 @@
-"""What the two ways of working, `textbook` and `untuned`, are asked and what they answer."""
+"""What the estimator's parameters say about training."""
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 
-from torchlinreg.engine.data.batches import Rows
 from torchlinreg.engine.objective.losses import Loss
 from torchlinreg.engine.objective.penalties import Penalty
-from torchlinreg.engine.runtime.devices import ONE_THREAD_ELEMENTS, ONE_THREAD_OPERATIONS, full_precision, one_thread
 from torchlinreg.engine.solvers.minibatch.schedules import Schedule
 
 
 def _go_on(epoch: int, loss: float, theta: Callable[[], torch.Tensor]) -> bool:
-    """Look at nothing, and do not stop."""
+    """Ignore the epoch, and do not stop."""
     return False
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the estimator's parameters say about training."""
+    """The settings of one training.
+
+    Attributes
+    ----------
+    loss : Loss
+    penalty : Penalty or None
+    fit_intercept : bool
+    backend : {"analytic", "autograd", "linear"}
+    optimizer, optimizer_params
+        As the estimator has them.
+    momentum, learning_rate : float or torch.Tensor of shape (n_columns,)
+        One for all columns, or one for each. "auto" as a learning rate is untuned mode.
+    batch_size : int, "auto" or "full"
+    max_iter : int
+    tol : float, "auto" or None
+    n_iter_no_change : int
+    dtype : torch.dtype
+    conditioning : {"auto", "whiten", "scale", None}
+    average : bool, int or "auto"
+    generator : torch.Generator or None
+        Of the order of the rows.
+    schedule : Schedule or None
+    score : callable (theta) -> float, optional
+        Rates theta on rows held out.
+    after_epoch : callable (epoch, loss, theta) -> bool
+        Told of each epoch, counted from one, its loss, and what returns theta; returns True to stop.
+    """
 
     loss: Loss
     penalty: Penalty | None
@@ -32,7 +54,6 @@ class Settings:
     optimizer_params: dict | None
     momentum: float | torch.Tensor
     learning_rate: float | torch.Tensor | str
-    """Like the momentum one for all columns, or one for each."""
     batch_size: int | str
     max_iter: int
     tol: float | str | None
@@ -43,16 +64,24 @@ class Settings:
     generator: torch.Generator | None
     schedule: Schedule | None = None
     score: Callable[[torch.Tensor], float] | None = None
-    """Rates theta on rows held out."""
     after_epoch: Callable[[int, float, Callable[[], torch.Tensor]], bool] = _go_on
-    """Told of each epoch, counted from one, its loss, and where theta then is; returns True to stop."""
+
+    @property
+    def is_untuned(self) -> bool:
+        """Whether the learning rate is left to the engine."""
+        return isinstance(self.learning_rate, str)
+
+    @property
+    def is_quadratic(self) -> bool:
+        """Whether the objective is a quadratic."""
+        return self.loss.is_quadratic and (self.penalty is None or self.penalty.is_smooth)
 
     @property
     def seed(self) -> int:
         """Seed of what else is drawn, beside the order of the rows."""
         return 0 if self.generator is None else self.generator.initial_seed()
 
-    def select(self, columns: torch.Tensor) -> "Settings":
+    def select(self, columns: torch.Tensor) -> Self:
         """Return the settings of some of the columns, a number for each, as they were before any order was drawn."""
         of_columns = {
             name: value[columns] if len(columns) > 1 else value[columns].item()
@@ -60,108 +89,11 @@ class Settings:
             if isinstance(value, torch.Tensor)
         }
         penalty = None if self.penalty is None else self.penalty.select(columns)
-        if penalty is not None and not (penalty.l1.any() or penalty.l2.any()):
+        if penalty is not None and penalty.is_free.all():
             penalty = None
         generator = None if self.generator is None else torch.Generator("cpu").manual_seed(self.seed)
         return replace(self, penalty=penalty, generator=generator, **of_columns)
 
-
-@dataclass
-class Fit:
-    """What training found.
-
-    Attributes
-    ----------
-    theta : torch.Tensor of shape (n_features + fit_intercept, n_columns)
-    n_steps : int
-    loss_curve : list of float
-    converged : bool
-        Whether the criterion of the mode was met.
-    worsened : bool
-        Whether the loss ended above where it began.
-    optimality_gap : float, optional
-    needs_double : bool
-        Whether predictions lose more than they should if theta is rounded to single precision.
-    plan : dict
-        What "auto" stood for: name to (value, reason).
-    scores : list of float, optional
-        Of each epoch, on rows held out.
-    cut_short : bool
-        Whether somebody outside ended training: the user by an interrupt, or `Settings.after_epoch`.
-    interrupted : bool
-        Whether it was the user.
-    n_unfinished : int
-        Columns that did not meet the criterion of the mode.
-    memory : dict, optional
-        What a stream of tables goes on from, beside theta.
-    scale : torch.Tensor of shape (n_columns,), optional
-        Of the residuals, if the loss goes by one.
-    """
-
-    theta: torch.Tensor
-    n_steps: int
-    loss_curve: list[float]
-    converged: bool
-    worsened: bool = False
-    optimality_gap: float | None = None
-    needs_double: bool = False
-    plan: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    scores: list[float] | None = None
-    cut_short: bool = False
-    interrupted: bool = False
-    n_unfinished: int = 0
-    memory: dict[str, Any] | None = None
-    scale: torch.Tensor | None = None
-
-
-def refuse_infinite(loss: Loss, value: float) -> None:
-    """Refuse a loss of the user's that has no value where training begins.
-
-    Raises
-    ------
-    ValueError
-    """
-    if loss.by_autograd and not math.isfinite(value):
-        raise ValueError(
-            f"loss={loss.function!r} is {value} where training begins, for predictions near the mean of the targets or "
-            "of zero. Write it so that it does not overflow, as log(cosh(r)) does and r + softplus(-2 r) does not, or "
-            "bring the targets to a common size first, with sklearn.compose.TransformedTargetRegressor."
-        )
-
-
-@contextmanager
-def no_graph(settings: Settings, rows: Rows, *, by_hand: bool) -> Iterator[None]:
-    """Switch off what training does not need, whatever the caller has switched on.
-
-    That is autograd, reduced precision and, where there is little to compute, all threads but one.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(full_precision())
-        if _is_little(rows):
-            stack.enter_context(one_thread())
-        # Inference mode makes small steps cheaper still, where no graph is ever built
-        stack.enter_context(_inference(settings.backend == "analytic" and by_hand))
-        stack.enter_context(torch.no_grad())
-        yield
-
-
-@contextmanager
-def _inference(mode: bool) -> Iterator[None]:
-    """Enter torch's inference mode and leave it for certain: a guard that is left behind would do so at any time."""
-    guard = torch.inference_mode(mode)
-    guard.__enter__()
-    try:
-        yield
-    finally:
-        try:
-            guard.__exit__(None, None, None)
-        except KeyboardInterrupt:  # just here: once more, before it goes on its way
-            guard.__exit__(None, None, None)
-            raise
-
-
-def _is_little(rows: Rows) -> bool:
-    """Whether training is over before threads have found together."""
-    elements = rows.X.numel()
-    operations = elements * min(rows.X.shape) * rows.n_columns
-    return elements <= ONE_THREAD_ELEMENTS and operations <= ONE_THREAD_OPERATIONS
+    def for_statistics(self) -> Self:
+        """Return the settings for the few rows of sufficient statistics, which are about their mean."""
+        return replace(self, fit_intercept=False, batch_size="auto", dtype=torch.float64)

@@ -1,1 +1,4 @@
-"""The objective: losses, penalties and linear models, their values, gradients and Hessians."""
+"""Losses, penalties and linear models, and the objective of them: value, gradient, Hessian, prox.
+
+Imports: preconditioning, data, runtime.
+"""

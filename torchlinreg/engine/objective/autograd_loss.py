@@ -1,4 +1,4 @@
-"""Losses that are known by their values only: modules of `torch.nn` and functions of the user's."""
+"""Losses differentiated by autograd: modules of `torch.nn` and functions of the user's."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from functools import cached_property, partial
 
 import torch
 
-NEAR = 1e-6  # to a target, in its spreads, where a function of the user's may have a jump of its slope
+NEAR = 1e-6  # distance to a target, in its standard deviations, within which the gradient may jump
 
 
 class TorchLoss:
@@ -16,7 +16,7 @@ class TorchLoss:
     Parameters
     ----------
     function : callable (prediction, target) -> torch.Tensor
-        Returns either the cost of each element or, for a few rows at a time, one number, a mean.
+        Returns either the loss of each element or, for a few rows at a time, one number, a mean.
     n_targets : int, default=1
         The targets that a mean runs over.
     """
@@ -37,12 +37,12 @@ class TorchLoss:
 
     @property
     def mixes_targets(self) -> bool:
-        """Whether what a prediction costs may depend on other targets: functions of the user's are shown whole rows."""
+        """Whether losses may depend on predictions of other targets: functions of the user's are given whole rows."""
         return self.n_targets > 1 and getattr(self.function, "reduction", None) is None
 
     @cached_property
     def _elementwise(self) -> Callable:
-        """The function, made to return the cost of each element."""
+        """The function, made to return the loss of each element."""
         reduction = getattr(self.function, "reduction", None)
         if reduction is None:
             return self._by_elements
@@ -70,15 +70,15 @@ class TorchLoss:
                 f"loss={self.function!r} returned shape {tuple(value.shape)} for predictions of shape "
                 f"{tuple(prediction.shape)}; return that shape, or one number."
             )
-        # The cost of each row, as the mean over a batch of that row alone, which its targets share
+        # The loss of each row, as the mean over a batch of that row alone, which its targets share
         by_row = torch.vmap(lambda p, t: self.function(p[None], t[None]).reshape(()))(prediction, target)
         return (by_row[:, None] / prediction.shape[1]).repeat(1, prediction.shape[1])
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the cost of each prediction."""
+        """Return the loss of each prediction."""
         if prediction.shape == target.shape:
             return self._elementwise(prediction, target)
-        # Models that share a target: what is one model's prediction is nobody else's business
+        # Models that share a target do not mix
         each = self._elementwise(prediction.reshape(-1, 1), target.expand_as(prediction).reshape(-1, 1))
         return each.view_as(prediction)
 
@@ -93,11 +93,11 @@ class TorchLoss:
         with torch.enable_grad():
             prediction = prediction.detach().requires_grad_()
             value = self.value(prediction, target).sum()
-            (slope,) = torch.autograd.grad(value, prediction, create_graph=True)
-            if not slope.requires_grad:
+            (gradient,) = torch.autograd.grad(value, prediction, create_graph=True)
+            if not gradient.requires_grad:
                 return torch.zeros_like(prediction)
-            (bend,) = torch.autograd.grad(slope.sum(), prediction, allow_unused=True)
-        return torch.zeros_like(prediction) if bend is None else bend.clamp(min=0)
+            (hessian,) = torch.autograd.grad(gradient.sum(), prediction, allow_unused=True)
+        return torch.zeros_like(prediction) if hessian is None else hessian.clamp(min=0)
 
     def majorizer(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the second derivative or, where it is larger, that of a parabola around the target."""

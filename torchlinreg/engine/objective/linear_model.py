@@ -52,7 +52,7 @@ class Model(Protocol):
 class AnalyticModel:
     """The gradient in closed form, Xᵀ error / n_rows: no graph, three small products and sums a step.
 
-    Weights and intercept are rows of one tensor. Where the table carries a column of ones, the intercept takes part in
+    Weights and intercept are rows of one tensor. Where the rows carry a column of ones, the intercept takes part in
     the same products. The gradient is not even formed unless somebody asks for it: a plain step adds the product.
     """
 
@@ -69,13 +69,13 @@ class AnalyticModel:
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return X @ weights + intercept."""
         if self._separate:
-            return torch.addmm(self._intercept, batch.X, self._weights, out=batch.predicted)
-        return torch.mm(batch.X, self._weights, out=batch.predicted)
+            return batch.X.affine(self._intercept, self._weights, batch.predicted)
+        return batch.X.matmul(self._weights, batch.predicted)
 
     def error(self, loss: Loss, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Return the weighted slope of the loss, row by row."""
-        slope = loss.gradient(prediction, batch.y)
-        return slope if batch.weight is None else slope.mul_(batch.weight)
+        """Return the weighted gradient of the loss in each prediction."""
+        gradient = loss.gradient(prediction, batch.y)
+        return gradient if batch.weight is None else gradient.mul_(batch.weight)
 
     def backward(self, batch: Batch, error: torch.Tensor) -> None:
         """Keep the factors of the gradient."""
@@ -87,7 +87,7 @@ class AnalyticModel:
             self._theta.add_(self._theta.grad, alpha=-lr)
             return
         batch, error = self._factors
-        self._weights.addmm_(batch.X_transposed, error, alpha=-lr * batch.share)
+        batch.X.add_rmatmul(self._weights, error, -lr * batch.share)
         if self._separate:
             self._intercept.sub_(error.sum(0), alpha=lr * batch.share)
 
@@ -99,11 +99,10 @@ class AnalyticModel:
         return self._theta
 
     def gradient(self) -> torch.Tensor:
-        """Average slope times feature over the rows; the intercept's feature is one."""
+        """Return Xᵀ error / n_rows; the intercept's feature is one."""
         if self._factors is not None:
             batch, error = self._factors
-            grad = self._weights_grad
-            torch.addmm(grad, batch.X_transposed, error, beta=0.0, alpha=batch.share, out=grad)
+            batch.X.rmatmul(error, self._weights_grad, batch.share)
             if self._separate:
                 torch.sum(error, 0, keepdim=True, out=self._intercept_grad).mul_(batch.share)
             self._factors = None
@@ -210,7 +209,7 @@ class LinearModel:
     def predict(self, batch: Batch) -> torch.Tensor:
         """Call the module."""
         with torch.enable_grad():
-            prediction = self.module(batch.X)
+            prediction = batch.X.apply(self.module)
         batch.predicted.copy_(prediction)
         return prediction
 

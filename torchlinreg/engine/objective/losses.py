@@ -1,10 +1,10 @@
-"""What a prediction costs: the value and the slope of each loss.
+"""Pointwise losses: value, gradient and Hessian in the prediction.
 
 A loss works elementwise on predictions and targets of shape (n_rows, n_columns): columns are models of their own
-and never mix. To add one, write a class and enter it in `LOSSES`; the tests check its slope numerically.
+and never mix. To add one, write a class and enter it in `LOSSES`; the tests check its derivatives numerically.
 
-Most losses in use are a `Residual`: zero up to an epsilon, then a parabola, then linear. Its
-children say where these begin. Any other that torch can differentiate is a `TorchLoss`.
+Most losses in use are a `PiecewiseLoss`: zero up to an epsilon, then quadratic, then linear. Any other that torch can
+differentiate is a `TorchLoss`.
 """
 
 import math
@@ -16,43 +16,48 @@ from typing import Protocol
 import torch
 
 from torchlinreg.engine.objective.autograd_loss import TorchLoss
-from torchlinreg.engine.objective.piecewise import Piecewise, Residual
+from torchlinreg.engine.objective.piecewise import Piecewise, PiecewiseLoss
 from torchlinreg.engine.runtime.devices import widest
 
 
 class Loss(Protocol):
-    """Elementwise cost of a prediction."""
+    """An elementwise loss, convex in the prediction.
+
+    Attributes
+    ----------
+    lipschitz : float
+        Lipschitz constant of the gradient, which bounds the stable learning rate; infinite where the gradient jumps,
+        NaN if unknown.
+    is_quadratic : bool
+        Whether it is lipschitz / 2 (prediction - target)².
+    is_smooth : bool
+        Whether its gradient is continuous, as far as is known.
+    by_autograd : bool
+        Whether its gradient is found by autograd.
+    mixes_targets : bool
+        Whether the loss of one target may depend on predictions of others.
+    finds_scale : bool
+        Whether it depends on the scale of the residuals, to be estimated with the weights: then it has `at_scale`.
+    """
 
     lipschitz: float
-    """Largest second derivative in the prediction, which bounds the stable learning rate; infinite where the slope
-    jumps, NaN if nobody knows."""
-
     is_quadratic: bool
-    """Whether it is (prediction - target)² times half the lipschitz."""
-
     is_smooth: bool
-    """Whether its slope nowhere jumps, as far as anybody knows."""
-
     by_autograd: bool
-    """Whether its slope is found by autograd."""
-
     mixes_targets: bool
-    """Whether what a prediction costs may depend on those of other targets."""
-
     finds_scale: bool
-    """Whether it goes by the scale of the residuals, which is to be found with the weights: then it has `at_scale`."""
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the cost of each prediction, shape (n_rows, n_columns)."""
+        """Return the loss of each prediction, shape (n_rows, n_columns)."""
 
     def gradient(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return its derivative in the prediction, shape (n_rows, n_columns)."""
+        """Return the derivative in the prediction, shape (n_rows, n_columns)."""
 
     def hessian(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return its second derivative, zero where there is none, shape (n_rows, n_columns)."""
+        """Return the second derivative, zero where there is none, shape (n_rows, n_columns)."""
 
     def majorizer(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the second derivative of a parabola that touches the loss and lies above it, or about so."""
+        """Return the second derivative of a parabola that touches the loss and lies above it, at least about so."""
 
     def for_targets(self, n_targets: int) -> "Loss":
         """Return the loss for that many targets, if that makes a difference to it."""
@@ -63,21 +68,25 @@ class Loss(Protocol):
     def rescaled(self, shift: torch.Tensor, scale: torch.Tensor) -> "Loss":
         """Return the loss, over scale², of predictions and targets given as (original - shift) / scale.
 
-        Both are of shape (n_columns,).
+        Both are of shape (n_columns,), and may be of lower precision than later predictions: divide by the scale twice
+        and not by its square, so that value and gradient agree.
         """
 
     def moreau_envelope(self, width: float | torch.Tensor) -> "Loss":
-        """Return a loss close from below whose slope takes residuals of that width to change, if its own is faster."""
+        """Return a smooth loss below this one, whose gradient takes residuals of that width to change its sign.
 
-    def conjugate(self, slope: torch.Tensor) -> torch.Tensor:
+        A smooth loss may return itself.
+        """
+
+    def conjugate(self, dual: torch.Tensor) -> torch.Tensor:
         """Return the convex conjugate of the loss as a function of the residual; there is none with `by_autograd`."""
 
-    def feasible(self, slope: torch.Tensor) -> torch.Tensor:
-        """Return the nearest slopes that the loss may have, between which its conjugate is finite."""
+    def feasible(self, dual: torch.Tensor) -> torch.Tensor:
+        """Return the nearest values at which the conjugate is finite."""
 
 
 class Quadratic(ABC):
-    """Squared residuals, times half the lipschitz."""
+    """lipschitz / 2 (prediction - target)²."""
 
     is_quadratic = True
     is_smooth = True
@@ -87,7 +96,7 @@ class Quadratic(ABC):
     lipschitz: float
 
     def value(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return lipschitz (prediction - target)² / 2."""
+        """Return lipschitz / 2 (prediction - target)²."""
         return (prediction - target).square().mul(0.5 * self.lipschitz)
 
     def gradient(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -96,18 +105,18 @@ class Quadratic(ABC):
         return residual if self.lipschitz == 1.0 else residual.mul_(self.lipschitz)
 
     def hessian(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the lipschitz."""
+        """Return the constant `lipschitz`."""
         return torch.full_like(prediction, self.lipschitz)
 
     majorizer = hessian
 
-    def conjugate(self, slope: torch.Tensor) -> torch.Tensor:
-        """Return slope² / (2 lipschitz)."""
-        return slope.square().div(2.0 * self.lipschitz)
+    def conjugate(self, dual: torch.Tensor) -> torch.Tensor:
+        """Return u² / (2 lipschitz)."""
+        return dual.square().div(2.0 * self.lipschitz)
 
-    def feasible(self, slope: torch.Tensor) -> torch.Tensor:
-        """Return the slopes themselves: a parabola has all of them somewhere."""
-        return slope
+    def feasible(self, dual: torch.Tensor) -> torch.Tensor:
+        """Return the values themselves: the conjugate is finite everywhere."""
+        return dual
 
     def select(self, columns: torch.Tensor) -> Loss:
         """Return the loss itself, the same for all columns."""
@@ -118,7 +127,7 @@ class Quadratic(ABC):
         return self
 
     def moreau_envelope(self, width: float) -> Loss:
-        """Return the loss itself, whose slope never ends to change."""
+        """Return the loss itself, which is smooth."""
         return self
 
     @abstractmethod
@@ -164,8 +173,8 @@ class MeanSquaredError(Quadratic):
 
 
 @dataclass(frozen=True)
-class Huber(Residual):
-    """Half the squared error as far as `delta`, then straight on (Huber 1964).
+class Huber(PiecewiseLoss):
+    """Half the squared error up to `delta`, then linear (Huber 1964).
 
     Without a number for `delta` it is `epsilon` times the scale of the residuals, which untuned mode finds together
     with the weights, for each target, as :class:`~sklearn.linear_model.HuberRegressor` does. In textbook mode, whose
@@ -193,12 +202,12 @@ class Huber(Residual):
 
     @property
     def finds_scale(self) -> bool:
-        """Whether `delta` goes by the scale of the residuals."""
+        """Whether `delta` depends on the scale of the residuals."""
         return self.delta is None
 
     @property
     def slope_above(self) -> float:
-        """Largest slope."""
+        """Bound of the derivative."""
         return self.epsilon if self.delta is None else self.delta
 
     slope_below = slope_above
@@ -210,7 +219,7 @@ class Huber(Residual):
 
 
 @dataclass(frozen=True)
-class AbsoluteError(Residual):
+class AbsoluteError(PiecewiseLoss):
     """The absolute error, whose best constant is the median."""
 
     __module__ = "torchlinreg.losses"
@@ -221,7 +230,7 @@ class AbsoluteError(Residual):
 
 
 @dataclass(frozen=True)
-class Quantile(Residual):
+class Quantile(PiecewiseLoss):
     """The pinball loss, whose best constant is a quantile, as in :class:`~sklearn.linear_model.QuantileRegressor`.
 
     Parameters
@@ -243,17 +252,17 @@ class Quantile(Residual):
 
     @property
     def slope_above(self) -> float:
-        """Slope for predictions that are too large."""
+        """Derivative for predictions that are too large."""
         return 1.0 - self.quantile
 
     @property
     def slope_below(self) -> float:
-        """Slope, downwards, for predictions that are too small."""
+        """Minus the derivative for predictions that are too small."""
         return self.quantile
 
 
 @dataclass(frozen=True)
-class _Tube(Residual):
+class _EpsilonLoss(PiecewiseLoss):
     epsilon: float = 0.1
 
     def __post_init__(self):
@@ -261,11 +270,11 @@ class _Tube(Residual):
 
     @property
     def insensitive(self) -> float:
-        """Half its width."""
+        """Residual up to which the loss is zero."""
         return self.epsilon
 
 
-class EpsilonInsensitive(_Tube):
+class EpsilonInsensitive(_EpsilonLoss):
     """The absolute error beyond `epsilon`, as in :class:`~sklearn.linear_model.SGDRegressor` and support vectors.
 
     Parameters
@@ -281,7 +290,7 @@ class EpsilonInsensitive(_Tube):
     slope_above = slope_below = 1.0
 
 
-class SquaredEpsilonInsensitive(_Tube):
+class SquaredEpsilonInsensitive(_EpsilonLoss):
     """The square of what the error exceeds `epsilon` by, as in :class:`~sklearn.linear_model.SGDRegressor`.
 
     Parameters
@@ -321,8 +330,8 @@ def resolve_loss(loss, n_targets: int) -> Loss:
     return loss.for_targets(n_targets)
 
 
-def total(loss: Loss, prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """Sum the weighted cost over the rows: shape (n_columns,), float64 where the device has it."""
+def total_loss(loss: Loss, prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """Return the weighted sum of losses over the rows, shape (n_columns,), in float64 where the device has it."""
     value = loss.value(prediction, target)
     if weight is not None:
         value = value.mul_(weight)

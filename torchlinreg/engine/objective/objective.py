@@ -1,123 +1,234 @@
-"""The objective in other variables: value, gradient and second derivatives, each where it is asked for."""
+"""The objective: mean loss of the predictions, and penalty of the weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import torch
 
-from torchlinreg.engine.data.batches import MiniBatches
-from torchlinreg.engine.data.moments import sandwich
+from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.source import Mean, MemorySource
+from torchlinreg.engine.objective.hessian import Hessian, HessianSum, SecondOrder
+from torchlinreg.engine.objective.linear_model import Model
+from torchlinreg.engine.objective.losses import Loss, total_loss
+from torchlinreg.engine.objective.penalties import Penalty
 from torchlinreg.engine.preconditioning.transforms import Transform
-from torchlinreg.engine.runtime.devices import at_once
-from torchlinreg.engine.solvers.full_batch.conjugate_gradient import PASS_ELEMENTS, FullPass
-from torchlinreg.engine.solvers.full_batch.l1_quadratic import Curvature
 
-CURVATURE_OPERATIONS = 2**31  # multiplications that a look at the curvature may take before it makes do with a sample
-MARGIN = 1.1  # of a steepness that is estimated
+LARGEST_HESSIAN = 4097  # directions, and the intercept, that are worth a matrix of second derivatives
+HESSIAN_OPERATIONS = 2**31  # multiplications that a Hessian may take before it makes do with a subsample
+MARGIN = 1.1  # of a Lipschitz constant that is estimated
 
 
-class Objective:
-    """The objective as a function of v, where ``theta = start + T v``; with a l1 T is diagonal and the start zero.
+class Evaluation(NamedTuple):
+    """Value and gradient at a point.
 
-    Parameters
+    Attributes
     ----------
-    full_pass : FullPass
-    transform : Transform
-    start : torch.Tensor of shape (n_theta, n_columns)
-    seed : int
-        Of the rows that the curvature is estimated from, if there are too many.
-    thin : bool
-        Whether some rows can stand for all.
+    value : torch.Tensor of shape (n_columns,)
+    gradient : torch.Tensor
+        Of all but the part of the penalty that is not smooth.
+    reported : torch.Tensor of shape (n_columns,)
+        The value with the loss that a smooth one stands for.
     """
 
-    def __init__(self, full_pass: FullPass, transform: Transform, start: torch.Tensor, seed: int, *, thin: bool):
-        self._full_pass, self._transform, self._start = full_pass, transform, start
-        self.loss, self.resolution, penalty = full_pass.loss, full_pass.resolution, full_pass.penalty
-        self.l1 = None
-        if penalty is not None and not penalty.is_smooth:
-            l1 = penalty.l1 * transform.weights[:, None]
-            self.l1 = torch.nn.functional.pad(l1, (0, 0, 0, transform.n_directions - len(l1)))
-        curvature = torch.as_tensor(self.loss.lipschitz, device=start.device).to(start).nan_to_num(nan=1.0)
-        self.steepest_of_loss = (MARGIN * curvature).expand(start.shape[1])
-        """Bound of the second derivative of the loss in any direction, shape (n_columns,),"""
-        self.steepest = self.steepest_of_loss
-        """and the same with the penalty."""
-        if penalty is not None and transform.weights.ndim == 1:
-            self.steepest = self.steepest + (penalty.l2 * transform.weights[:, None].square()).amax(0)
-        self.curvature: Curvature | None = None
-        """Second derivatives at the last look,"""
-        self.above: torch.Tensor | None = None
-        """the matrices of parabolas that touch the loss from above, where it is none itself,"""
-        self.inside = torch.zeros_like(start)
-        """and the part of the gradient that came from rows where there was some curvature."""
-        rows = full_pass.rows
-        n_rows, n_features = rows.X.shape
-        affordable = max(8 * n_features, CURVATURE_OPERATIONS // max(1, n_features) ** 2)
-        sampled = thin and n_rows > affordable
-        generator = torch.Generator("cpu").manual_seed(seed) if sampled else None
-        self._batches = MiniBatches(
-            rows,
-            full_pass.chunk,
-            generator,
-            n_draws=affordable if sampled else None,
-            block_elements=at_once(PASS_ELEMENTS, rows.y.device),
-            **full_pass.load,
-        )
+    value: torch.Tensor
+    gradient: torch.Tensor
+    reported: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """f(v) = mean loss(X theta, y) + penalty(theta) with theta = start + T v; each column for itself.
+
+    Attributes
+    ----------
+    source : MemorySource
+    loss : Loss
+    penalty : Penalty or None
+        With a part that is not smooth, T is diagonal and the start zero.
+    transform : Transform
+        T.
+    start : torch.Tensor of shape (n_features + fit_intercept, n_columns), float64
+    make_model : callable (theta) -> Model
+    reported_loss : Loss, optional
+        The loss that `loss` is a smooth stand-in for.
+    seed : int, optional
+        Of the rows that Hessians are estimated from, where there are more than are affordable. None takes all.
+    """
+
+    source: MemorySource
+    loss: Loss
+    penalty: Penalty | None
+    transform: Transform
+    start: torch.Tensor
+    make_model: Callable[[torch.Tensor], Model]
+    reported_loss: Loss | None = None
+    seed: int | None = None
 
     def theta(self, v: torch.Tensor) -> torch.Tensor:
         """Return weights and intercepts."""
-        return self._start + self._transform(v)
+        return self.start + self.transform(v)
 
-    def __call__(self, v: torch.Tensor, active: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the value, shape (n_columns,), and the gradient in v, without that of the kinks, of open columns."""
-        value, gradient = self._full_pass.of_open(self.theta(v), active)
-        return value, self._transform.rmatvec(gradient)
+    def value_and_gradient(self, v: torch.Tensor) -> Evaluation:
+        """Evaluate at v, with the gradient in v."""
+        found = self.evaluate(self.theta(v))
+        return found._replace(gradient=self.transform.rmatvec(found.gradient))
+
+    def evaluate(self, theta: torch.Tensor) -> Evaluation:
+        """Evaluate at weights and intercepts, with the gradient in these."""
+        sums = self.source.reduce(LossAndGradient(self.model(theta), self.loss, theta, self.reported_loss))
+        value, gradient, reported = sums.means()
+        if self.penalty is not None:
+            weights = theta[: self.source.shape[1]]
+            penalty = self.penalty.value(weights)
+            value, reported = value + penalty, reported + penalty
+            gradient[: len(weights)] += self.penalty.gradient(weights)
+        return Evaluation(value, gradient, reported)
+
+    def second_order(self, v: torch.Tensor, columns: torch.Tensor) -> SecondOrder:
+        """Return the Hessian in v, and what else a pass over the rows tells of it, for some of the columns."""
+        weight = self.source.weight
+        is_shared = self.loss.is_quadratic and (weight is None or weight.shape[1] == 1)
+        model = self.model(self.theta(v))
+        sums = HessianSum(model, self.loss, self.transform, columns, is_shared=is_shared)
+        n_rows, n_features = self.source.shape
+        affordable = max(8 * n_features, HESSIAN_OPERATIONS // max(1, n_features) ** 2)
+        if self.seed is not None and n_rows > affordable:
+            self.source.reduce_subsample(sums, affordable, self._generator)
+        else:
+            self.source.reduce(sums)
+        matrix, majorizer, curved_gradient = sums.means(v.shape[1])
+        return SecondOrder(self._with_penalty(matrix), majorizer, curved_gradient)
+
+    def prox(self, v: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Return the proximal operator of the part of the penalty that is not smooth."""
+        return v if self.nonsmooth is None else self.nonsmooth.prox(v, step)
+
+    def mean(self, theta: torch.Tensor, function: Callable) -> torch.Tensor:
+        """Return the weighted mean of a function (prediction, target), shape (n_columns,)."""
+        model = self.model(theta)
+        return self.source.reduce(
+            Mean(lambda block: function(model.predict(block).detach().to(theta), block.y.to(theta)))
+        ).value
+
+    def select(self, columns: torch.Tensor) -> Self:
+        """Return the objective of some of the columns, a number for each, of models of one target."""
+        gain = self.transform.gain
+        return replace(
+            self,
+            source=self.source.select(columns),
+            loss=self.loss.select(columns),
+            penalty=None if self.penalty is None else self.penalty.select(columns),
+            transform=replace(self.transform, gain=None if gain is None else gain[:, columns]),
+            start=self.start[:, columns],
+            reported_loss=None if self.reported_loss is None else self.reported_loss.select(columns),
+        )
+
+    def model(self, theta: torch.Tensor) -> Model:
+        """Return the model of theta, in the precision of the targets."""
+        return self.make_model(theta.to(self.source.y.dtype))
 
     @property
-    def reported(self) -> torch.Tensor:
-        """The value to be reported of the v measured last, shape (n_columns,): of the loss that is smoothed."""
-        return self._full_pass.objective
+    def capabilities(self) -> frozenset[str]:
+        """What it can do for a solver: "hessian" where there are not too many directions, "prox", "quadratic"."""
+        found = {"prox"}
+        if self.has_hessian:
+            found.add("hessian")
+        if self.loss.is_quadratic and (self.penalty is None or self.penalty.is_smooth):
+            found.add("quadratic")
+        return frozenset(found)
 
-    def look(self, v: torch.Tensor, active: torch.Tensor) -> None:
-        """Find the second derivatives of the open columns."""
-        if self.curvature is not None and self.loss.is_quadratic:
-            return
-        (columns,) = active.nonzero(as_tuple=True)  # once, as it keeps an accelerator waiting
-        model = self._full_pass.model(self.theta(v))
-        n_directions, n_columns = v.shape
-        weight, inside = self._full_pass.rows.weight, torch.zeros_like(v)
-        shared = self.loss.is_quadratic and (weight is None or weight.shape[1] == 1)
-        total = v.new_zeros(1 if shared else n_columns, n_directions, n_directions)
-        above = torch.zeros_like(total)
-        for block in self._batches:
-            for batch in block.batches:
-                prediction = model.predict(batch).detach()
-                Z = self._transform.rows(batch.X)
-                bend = self.loss.hessian(prediction, batch.y).to(Z)
-                slope = self.loss.gradient(prediction, batch.y).to(Z)
-                majorizer = bend if shared else self.loss.majorizer(prediction, batch.y).to(Z)
-                if batch.weight is not None:
-                    bend, slope, majorizer = (part * batch.weight for part in (bend, slope, majorizer))
-                inside += Z.T @ (slope * (bend > 0))
-                if shared:
-                    total += sandwich(Z, bend[:, :1])
-                else:
-                    both = sandwich(Z, torch.cat([bend[:, columns], majorizer[:, columns]], dim=1))
-                    total[columns] += both[: len(both) // 2]
-                    above[columns] += both[len(both) // 2 :]
-        n_rows = self._batches.n_rows
-        total, above, inside = self._with_penalty(total / n_rows), above / n_rows, inside / n_rows
-        if self.curvature is None:
-            self.curvature, self.above, self.inside = total, above, inside
-        else:
-            self.curvature.matrix[columns], self.above[columns] = total.matrix[columns], above[columns]
-            self.inside[:, columns] = inside[:, columns]
+    @property
+    def has_hessian(self) -> bool:
+        """Whether there are so few directions that a matrix of second derivatives is worth it."""
+        return self.transform.n_directions <= LARGEST_HESSIAN
 
-    def _with_penalty(self, matrix: torch.Tensor) -> Curvature:
-        penalty, weights, n_columns = self._full_pass.penalty, self._transform.weights, self._start.shape[1]
-        diagonal = matrix.new_zeros(matrix.shape[1], n_columns)
-        if penalty is None:
-            return Curvature(matrix, diagonal)
-        bend = penalty.l2.expand(len(weights), n_columns)
+    @property
+    def n_columns(self) -> int:
+        """Columns of v."""
+        return self.start.shape[1]
+
+    @property
+    def resolution(self) -> float:
+        """Relative rounding error of the products."""
+        return torch.finfo(self.source.y.dtype).eps
+
+    @cached_property
+    def _generator(self) -> torch.Generator:
+        """Draws the rows of Hessians; begins anew in each copy of the objective."""
+        return torch.Generator("cpu").manual_seed(self.seed)
+
+    @cached_property
+    def nonsmooth(self) -> Penalty | None:
+        """The part of the penalty that is not smooth, as a function of v."""
+        if self.penalty is None or self.penalty.is_smooth:
+            return None
+        scale = self.transform.weights[:, None]
+        return self.penalty.nonsmooth(scale, self.transform.n_directions - len(scale))
+
+    @cached_property
+    def loss_lipschitz(self) -> torch.Tensor:
+        """Bound of the second derivative of the mean loss in any direction of v, shape (n_columns,)."""
+        lipschitz = torch.as_tensor(self.loss.lipschitz, device=self.start.device)
+        return (MARGIN * lipschitz.to(self.start).nan_to_num(nan=1.0)).expand(self.n_columns)
+
+    @cached_property
+    def lipschitz(self) -> torch.Tensor:
+        """The same with the smooth part of the penalty, if T is diagonal."""
+        if self.penalty is None or self.transform.weights.ndim > 1:
+            return self.loss_lipschitz
+        return self.loss_lipschitz + (self.penalty.l2 * self.transform.weights[:, None].square()).amax(0)
+
+    def _with_penalty(self, matrix: torch.Tensor) -> Hessian:
+        weights = self.transform.weights
+        shift = matrix.new_zeros(matrix.shape[1], self.n_columns)
+        if self.penalty is None:
+            return Hessian(matrix, shift)
+        l2 = self.penalty.l2.expand(len(weights), self.n_columns)
         if weights.ndim == 1:
-            diagonal[: len(weights)] = bend * weights[:, None].square()
-            return Curvature(matrix, diagonal)
+            shift[: len(weights)] = l2 * weights[:, None].square()
+            return Hessian(matrix, shift)
         wide = torch.nn.functional.pad(weights, (0, matrix.shape[1] - weights.shape[1]))
-        return Curvature(matrix + torch.einsum("jq,jk,jr->kqr", wide, bend, wide), diagonal)
+        return Hessian(matrix + torch.einsum("jq,jk,jr->kqr", wide, l2, wide), shift)
+
+
+class LossAndGradient:
+    """Reduction: the loss of each column, and its gradient in theta, summed in the precision of theta.
+
+    Parameters
+    ----------
+    model : Model
+    loss : Loss
+    theta : torch.Tensor of shape (n_theta, n_columns)
+    reported_loss : Loss, optional
+        Another loss to sum beside.
+    """
+
+    def __init__(self, model: Model, loss: Loss, theta: torch.Tensor, reported_loss: Loss | None = None):
+        self._model, self._loss, self._reported_loss = model, loss, reported_loss
+        self._value, self._gradient, self._n_rows = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta), 0
+        self._reported = torch.zeros_like(self._value)
+
+    def update(self, block: Batch) -> None:
+        """Predict a block, and add its losses and gradient."""
+        model, n_rows = self._model, len(block.y)
+        model.backward(block, model.error(self._loss, model.predict(block), block))
+        self._gradient.add_(model.gradient(), alpha=n_rows)
+        model.zero_grad()
+        self._value += total_loss(self._loss, block.predicted, block.y, block.weight)
+        if self._reported_loss is not None:
+            self._reported += total_loss(self._reported_loss, block.predicted, block.y, block.weight)
+        self._n_rows += n_rows
+
+    def merge(self, other: Self) -> Self:
+        """Return the sums over the rows of both."""
+        self._value, self._gradient = self._value + other._value, self._gradient + other._gradient
+        self._reported, self._n_rows = self._reported + other._reported, self._n_rows + other._n_rows
+        return self
+
+    def means(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the mean loss, its gradient, and the mean of the other loss, or of the same."""
+        value = self._value / self._n_rows
+        reported = value if self._reported_loss is None else self._reported / self._n_rows
+        return value, self._gradient / self._n_rows, reported

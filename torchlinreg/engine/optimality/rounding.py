@@ -1,52 +1,83 @@
 """What an answer loses when it is rounded to the precision of `coef_`."""
 
+from typing import Self
+
 import torch
 
-from torchlinreg.engine.data.batches import Rows
-from torchlinreg.engine.solvers.full_batch.conjugate_gradient import FullPass
+from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.objective.objective import Objective
 
-SAMPLE_ROWS = 1000
-LARGE_PARTS = 100.0  # times the spread of the targets
+ROUNDING_ROWS = 1000
+LARGE_PARTS = 100.0  # times the standard deviation of the targets
 
 
-def sample(rows: Rows) -> slice:
+def sample(source: MemorySource) -> slice:
     """Return some of the rows, evenly spaced."""
-    return slice(None, None, max(1, len(rows) // SAMPLE_ROWS))
+    return slice(None, None, max(1, len(source) // ROUNDING_ROWS))
 
 
-def needs_double(rows: Rows, theta: torch.Tensor, spread: torch.Tensor) -> bool:
-    """Whether the parts of a prediction are so much larger than what they leave that single precision loses it.
+def needs_double(source: MemorySource, theta: torch.Tensor, y_scale: torch.Tensor) -> bool:
+    """Whether the parts of a prediction are so much larger than their sum that single precision loses it.
 
     Parameters
     ----------
-    rows : Rows
+    source : MemorySource
     theta : torch.Tensor of shape (n_theta, n_columns)
-    spread : torch.Tensor of shape (n_columns,)
-        Of the targets.
+    y_scale : torch.Tensor of shape (n_targets,)
+        Standard deviations of the targets.
     """
-    n_features = rows.X.shape[1]
-    parts = (rows.X[sample(rows)].abs().to(theta) @ theta[:n_features].abs()).amax(0)
-    return bool((parts + theta[n_features:].abs().sum(0) > LARGE_PARTS * spread).any())
+    n_features = source.shape[1]
+    X = source.X.rows(sample(source)).map(torch.abs).to(theta)
+    parts = X.matmul(theta[:n_features].abs()).amax(0)
+    return bool((parts + theta[n_features:].abs().sum(0) > LARGE_PARTS * y_scale).any())
 
 
-def moved_predictions(rows: Rows, change: torch.Tensor) -> torch.Tensor:
+def moved_predictions(source: MemorySource, change: torch.Tensor) -> torch.Tensor:
     """Return the mean square of what a change of theta does to predictions, estimated from some of the rows."""
-    n_features, chosen = rows.X.shape[1], sample(rows)
-    moved = rows.X[chosen].to(change) @ change[:n_features] + change[n_features:].sum(0)
-    weight = 1.0 if rows.weight is None else rows.weight[chosen].to(change)
+    n_features, chosen = source.shape[1], source.rows(sample(source))
+    moved = chosen.X.to(change).matmul(change[:n_features]) + change[n_features:].sum(0)
+    weight = 1.0 if chosen.weight is None else chosen.weight.to(change)
     return (weight * moved.square()).mean(0)
 
 
-def rounding_excess(full_pass: FullPass, theta: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+def rounding_excess(objective: Objective, theta: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
     """Return how much larger the objective is at the second theta, or zero, shape (n_columns,)."""
-    n_features, loss = full_pass.rows.X.shape[1], full_pass.loss
-    more, both = torch.zeros_like(theta[0]), torch.cat([theta, rounded], dim=1)
-    for batch in full_pass.batches():
-        X, y = batch.X.to(theta), batch.y.to(theta)
-        before, after = (X @ both[:n_features] + both[n_features:].sum(0)).chunk(2, dim=1)
-        weight = 1.0 if batch.weight is None else batch.weight.to(theta)
-        more += (weight * (loss.value(after, y) - loss.value(before, y))).sum(0)
-    more /= len(full_pass.rows)
-    if full_pass.penalty is not None:
-        more += full_pass.penalty.value(rounded[:n_features]) - full_pass.penalty.value(theta[:n_features])
+    more = objective.source.reduce(LossDifference(objective.loss, theta, rounded)).value
+    if objective.penalty is not None:
+        n_features = objective.source.shape[1]
+        more += objective.penalty.value(rounded[:n_features]) - objective.penalty.value(theta[:n_features])
     return more.clamp(min=0)
+
+
+class LossDifference:
+    """Reduction: how much larger the mean loss is at one theta than at another, summed row by row.
+
+    Parameters
+    ----------
+    loss : Loss
+    before, after : torch.Tensor of shape (n_theta, n_columns)
+    """
+
+    def __init__(self, loss, before: torch.Tensor, after: torch.Tensor):
+        self._loss, self._both = loss, torch.cat([before, after], dim=1)
+        self._total, self._n_rows = torch.zeros_like(before[0]), 0
+
+    def update(self, block: Batch) -> None:
+        """Add the differences of a block."""
+        n, both = block.X.shape[1], self._both
+        X, y = block.X.to(both), block.y.to(both)
+        before, after = (X.matmul(both[:n]) + both[n:].sum(0)).chunk(2, dim=1)
+        weight = 1.0 if block.weight is None else block.weight.to(both)
+        self._total += (weight * (self._loss.value(after, y) - self._loss.value(before, y))).sum(0)
+        self._n_rows += len(y)
+
+    def merge(self, other: Self) -> Self:
+        """Return the difference over the rows of both."""
+        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
+        return self
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The difference of the means, shape (n_columns,)."""
+        return self._total / self._n_rows

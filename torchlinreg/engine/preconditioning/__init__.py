@@ -1,1 +1,4 @@
-"""Linear changes of variables in which the loss is well conditioned, found from a sketch of the rows."""
+"""Changes of variables in which the Hessian is near the identity, found from a sketch of the rows.
+
+Imports: data.
+"""

@@ -1,1 +1,1 @@
-"""Where it runs: device, precision, threads, torch's switches."""
+"""Where training runs: device, precision, threads, torch's switches."""

@@ -1,1 +1,4 @@
-"""From an objective to iterates; no solver knows a concrete loss, penalty or source."""
+"""From an objective to its minimum; no solver knows a concrete loss, penalty or source.
+
+Imports: objective, preconditioning.
+"""

@@ -1,1 +1,4 @@
-"""What `TorchLinearRegressorCV` chooses from: the settings, their folds and scores."""
+"""What `TorchLinearRegressorCV` chooses from: the settings, their folds and scores.
+
+Imports: training, parameters.
+"""

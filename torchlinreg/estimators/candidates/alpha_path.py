@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from torchlinreg.engine.columns.paths import AtZero
+from torchlinreg.engine.columns.paths import NullModel
 
 NEGLIGIBLE = 1e-3  # degrees of freedom, or spreads of the target, that do not count
 SMALLEST_ALPHA = 1e-15  # that a path begins with, for a target that no feature explains
 
 
 def alpha_path(
-    at_zero: AtZero,
+    at_zero: NullModel,
     covariance: tuple[float, float] | None,
     l1_ratio: float,
     n_alphas: int,
@@ -31,7 +31,7 @@ def alpha_path(
 
     Parameters
     ----------
-    at_zero : AtZero
+    at_zero : NullModel
         The loss where all weights are zero.
     covariance : tuple of float or None
         Traces of C and of its pseudo-inverse, for "auto".
@@ -41,7 +41,7 @@ def alpha_path(
     positive : bool
         Whether weights are never negative, so that only negative gradients keep them from zero.
     """
-    gradient = -at_zero.slope if positive else at_zero.slope.abs()
+    gradient = -at_zero.gradient if positive else at_zero.gradient.abs()
     l1_largest = gradient.max().clamp(min=0).item() / l1_ratio if l1_ratio else None
     if covariance is None:
         largest, ratio = (l1_largest, eps) if l1_ratio else (at_zero.stride.max().item() / eps, eps**2)
@@ -50,11 +50,14 @@ def alpha_path(
     else:
         largest, smallest = _automatic_ends(at_zero, covariance, l1_ratio, l1_largest)
     smallest = max(smallest, np.finfo(float).tiny)
-    return np.geomspace(largest, smallest, n_alphas) if n_alphas > 1 else np.array([largest])
+    if n_alphas == 1:
+        return np.array([largest])
+    with np.errstate(invalid="ignore"):  # an end that overflowed is for the caller to refuse
+        return np.geomspace(largest, smallest, n_alphas)
 
 
 def _automatic_ends(
-    at_zero: AtZero, covariance: tuple[float, float], l1_ratio: float, l1_largest: float | None
+    at_zero: NullModel, covariance: tuple[float, float], l1_ratio: float, l1_largest: float | None
 ) -> tuple[float, float]:
     """Return the largest and the smallest alpha that count."""
     trace, trace_of_inverse = covariance

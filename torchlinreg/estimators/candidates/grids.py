@@ -10,7 +10,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import Interval
 
 from torchlinreg.engine.columns.paths import null_gradient, traces
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.runtime.devices import carry
 from torchlinreg.estimators.candidates.alpha_path import alpha_path
@@ -154,7 +154,7 @@ def read_numbers(name: str, given) -> list[float]:
 
 
 def read_alphas(
-    alphas, eps: float | str, l1_ratio: float | list[float], rows: Rows, settings: Settings, *, positive: bool
+    alphas, eps: float | str, l1_ratio: float | list[float], rows: MemorySource, settings: Settings, *, positive: bool
 ) -> np.ndarray:
     """Return the strengths of the penalty to choose from.
 
@@ -166,7 +166,7 @@ def read_alphas(
         Length of a path.
     l1_ratio : float or list of float
         Each of several has a path of its own.
-    rows : Rows
+    rows : MemorySource
     settings : Settings
     positive : bool
 

@@ -44,7 +44,7 @@ class Scores:
         ----------
         test : torch.Tensor of shape (n_test,)
             Numbers of the rows to score.
-        rows : Rows
+        rows : MemorySource
             These rows.
         theta : torch.Tensor of shape (n_theta, n_targets, n_models)
         """

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.objective.losses import Loss, resolve_loss
 from torchlinreg.engine.objective.penalties import Penalty
-from torchlinreg.engine.preconditioning.conditioning import WHITEN_FEATURES
+from torchlinreg.engine.preconditioning.choose import WHITEN_FEATURES
 from torchlinreg.engine.solvers.minibatch.schedules import Schedule
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.inputs.coefficients import plain_number, to_array
@@ -33,7 +33,7 @@ def refusing_overflow() -> Iterator[None]:
         raise ValueError(f"{OVERFLOW} ({overflow})") from overflow
 
 
-def check_overflow(rows: Rows, theta: torch.Tensor, dtype: torch.dtype) -> None:
+def check_overflow(rows: MemorySource, theta: torch.Tensor, dtype: torch.dtype) -> None:
     """Refuse coefficients that are not finite, or whose predictions are not.
 
     Raises
@@ -42,9 +42,9 @@ def check_overflow(rows: Rows, theta: torch.Tensor, dtype: torch.dtype) -> None:
     """
     if theta.abs().max() < torch.finfo(dtype).max ** 0.5:
         return
-    n_features = rows.X.shape[1]
-    sample = rows.X[:: max(1, len(rows.X) // SAMPLE_ROWS)].to(theta)
-    predicted = sample @ theta[:n_features] + theta[n_features:].sum(0)
+    n_features = rows.shape[1]
+    sample = rows.X.rows(slice(None, None, max(1, len(rows) // SAMPLE_ROWS))).to(theta)
+    predicted = sample.matmul(theta[:n_features]) + theta[n_features:].sum(0)
     if not (theta.to(dtype).isfinite().all() and predicted.to(dtype).isfinite().all()):
         raise ValueError(OVERFLOW)
 
@@ -130,7 +130,7 @@ def check_backend(parameters: Parameters, loss: Loss) -> None:
         )
 
 
-def check_whitening(parameters: Parameters, penalty: Penalty | None, rows: Rows) -> None:
+def check_whitening(parameters: Parameters, penalty: Penalty | None, rows: MemorySource) -> None:
     """Refuse whitened variables with an L1 penalty, with `positive`, or with many sparse features.
 
     Raises
@@ -149,10 +149,10 @@ def check_whitening(parameters: Parameters, penalty: Penalty | None, rows: Rows)
             f'conditioning="whiten" steps in mixtures of the weights, in which the L1 part of '
             f'penalty={parameters.penalty!r} has no proximal step; use conditioning="scale" or "auto".'
         )
-    if rows.is_sparse and rows.X.shape[1] > WHITEN_FEATURES:
+    if rows.is_sparse and rows.shape[1] > WHITEN_FEATURES:
         raise ValueError(
             f'conditioning="whiten" mixes all features with each other, which would fill a sparse X of '
-            f'{rows.X.shape[1]} columns, more than {WHITEN_FEATURES}; use conditioning="scale" or "auto".'
+            f'{rows.shape[1]} columns, more than {WHITEN_FEATURES}; use conditioning="scale" or "auto".'
         )
 
 

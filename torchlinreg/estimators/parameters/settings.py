@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource, as_operator
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.objective.losses import resolve_loss
 from torchlinreg.engine.objective.penalties import Penalty, make_penalty
-from torchlinreg.engine.preconditioning.conditioning import is_exact
+from torchlinreg.engine.preconditioning.choose import is_exact
 from torchlinreg.engine.runtime.devices import carry, has_double, resolve_device, resolve_dtype, stays_on_host, widest
 from torchlinreg.engine.solvers.minibatch.schedules import resolve_schedule
 from torchlinreg.estimators.parameters.refusals import check_backend, check_mode, check_whitening
@@ -19,7 +19,7 @@ from torchlinreg.inputs.arrays import to_tensor
 from torchlinreg.inputs.coefficients import per_target, plain_number
 
 
-def place_rows(parameters: Parameters, X, y, weight: np.ndarray | None) -> tuple[Rows, torch.dtype]:
+def place_rows(parameters: Parameters, X, y, weight: np.ndarray | None) -> tuple[MemorySource, torch.dtype]:
     """Move validated data to the device to train on; return them with the precision to train in.
 
     Raises
@@ -27,24 +27,24 @@ def place_rows(parameters: Parameters, X, y, weight: np.ndarray | None) -> tuple
     ValueError
         If the device is not there, or lacks the precision that is needed.
     """
-    X, y = to_tensor(X), to_tensor(y)
+    X, y = as_operator(to_tensor(X)), to_tensor(y)
     device = _training_device(parameters, X.device)
     dtype = resolve_dtype(parameters.dtype, X.dtype, device)
     y = y.reshape(len(y), -1)
     if weight is not None:
         weight = carry(torch.from_numpy(weight)[:, None], device, dtype)
     if parameters.is_untuned:  # X keeps its precision, as columns are centred before they are rounded
-        copied_to = torch.float64 if is_exact(Rows(X, y)) else None
+        copied_to = torch.float64 if is_exact(MemorySource(X, y)) else None
     else:
         X = X.to(dtype) if X.dtype.itemsize > dtype.itemsize else X
         copied_to = None if X.dtype == dtype else dtype
     X_device = X.device if stays_on_host(X, device, copied_to) else device
     if parameters.is_untuned:
-        return Rows(X.to(X_device), y.to(device), weight), dtype
-    return Rows(carry(X, X_device, dtype), carry(y, device, dtype), weight), dtype
+        return MemorySource(X.to(X_device), y.to(device), weight), dtype
+    return MemorySource(carry(X, X_device, dtype), carry(y, device, dtype), weight), dtype
 
 
-def make_settings(parameters: Parameters, rows: Rows, dtype: torch.dtype) -> Settings:
+def make_settings(parameters: Parameters, rows: MemorySource, dtype: torch.dtype) -> Settings:
     """Return the engine's settings for training on these rows.
 
     Raises
@@ -92,7 +92,7 @@ def resolve_penalty(
 ) -> Penalty | None:
     """Return the engine's penalty on a device, with a strength and a ratio for each column of weights."""
     strengths = (carry(torch.from_numpy(values), device, widest(device)) for values in (alpha, l1_ratio))
-    return make_penalty(name, *strengths, **({"positive": True} if positive else {}))
+    return make_penalty(name, *strengths, positive=positive)
 
 
 def _training_device(parameters: Parameters, device_of_X: torch.device) -> torch.device:

@@ -1,1 +1,4 @@
-"""What surrounds the training of an estimator: callbacks, early stopping, the state of a stream, warnings."""
+"""What surrounds the training of an estimator: callbacks, early stopping, the state of a stream, warnings.
+
+Imports: parameters.
+"""

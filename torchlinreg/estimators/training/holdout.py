@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import carry
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.inputs.arrays import check_weight, to_numpy, to_tensor
@@ -64,7 +64,7 @@ class RSquared:
     ----------
     X, y : as `check_X_y` returns them
     sample_weight : as given by the user
-    rows : Rows
+    rows : MemorySource
         The training rows: their device, precision and number of targets.
     y_ndim : int
         Dimensions of the training target.
@@ -77,7 +77,7 @@ class RSquared:
         If there is a single row, or another number of targets.
     """
 
-    def __init__(self, X, y, sample_weight, rows: Rows, y_ndim: int, validation_fraction: float):
+    def __init__(self, X, y, sample_weight, rows: MemorySource, y_ndim: int, validation_fraction: float):
         if X.shape[0] < 2:
             raise ValueError(
                 "R² of a single row is not defined: early_stopping=True needs two rows to score at least; increase "

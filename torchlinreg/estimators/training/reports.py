@@ -6,9 +6,10 @@ from numbers import Integral
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 
-from torchlinreg.engine.data.batches import Rows
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.plan import largest_stable_rate
-from torchlinreg.engine.fit.settings import Fit, Settings
+from torchlinreg.engine.fit.result import Result
+from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.estimators.parameters.values import Parameters
 
 MORE_EPOCHS = "Increase max_iter, or accept a larger tol."
@@ -20,13 +21,15 @@ def print_epoch(epoch: int, loss: float, *, every: int, max_iter: int) -> None:
         print(f"Epoch {epoch:>{len(str(max_iter))}}/{max_iter}, loss {loss:.6g}")
 
 
-def warn_of_fit(outcome: Fit, rows: Rows, settings: Settings, parameters: Parameters, *, stacklevel: int) -> None:
+def warn_of_fit(
+    outcome: Result, rows: MemorySource, settings: Settings, parameters: Parameters, *, stacklevel: int
+) -> None:
     """Warn if training was interrupted, made the loss worse, or did not converge.
 
     Parameters
     ----------
-    outcome : Fit
-    rows : Rows
+    outcome : Result
+    rows : MemorySource
         Learnt from.
     settings : Settings
         Trained with.
@@ -50,7 +53,7 @@ def warn_of_fit(outcome: Fit, rows: Rows, settings: Settings, parameters: Parame
         warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
 
 
-def _interrupted(outcome: Fit, parameters: Parameters) -> str:
+def _interrupted(outcome: Result, parameters: Parameters) -> str:
     kept = "the best until then" if parameters.is_untuned else "those after the last step"
     kept = "the best on the rows held out" if outcome.scores else kept
     return (
@@ -59,7 +62,7 @@ def _interrupted(outcome: Fit, parameters: Parameters) -> str:
     )
 
 
-def _unconverged(outcome: Fit, parameters: Parameters) -> str:
+def _unconverged(outcome: Result, parameters: Parameters) -> str:
     n_epochs = len(outcome.loss_curve)
     reached = "" if outcome.optimality_gap is None else f" The optimality gap is {outcome.optimality_gap:.1e}."
     way_out = MORE_EPOCHS
@@ -71,7 +74,7 @@ def _unconverged(outcome: Fit, parameters: Parameters) -> str:
     )
 
 
-def advise_rate(rows: Rows, settings: Settings) -> str:
+def advise_rate(rows: MemorySource, settings: Settings) -> str:
     """Return what to try instead of a learning rate that was too large."""
     stable = ""
     if settings.optimizer == "sgd" and not settings.optimizer_params:

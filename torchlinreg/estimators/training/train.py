@@ -2,8 +2,9 @@
 
 import torch
 
-from torchlinreg.engine.data.batches import Rows
-from torchlinreg.engine.fit.settings import Fit, Settings
+from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.fit.result import Result
+from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.fit.stream import fit_stream
 from torchlinreg.engine.fit.textbook import fit_textbook
 from torchlinreg.engine.fit.untuned import fit_untuned
@@ -14,13 +15,13 @@ from torchlinreg.estimators.training.reports import advise_rate
 
 
 def train(
-    rows: Rows, theta: torch.Tensor, settings: Settings, parameters: Parameters, state: dict | None = None
-) -> Fit:
+    rows: MemorySource, theta: torch.Tensor, settings: Settings, parameters: Parameters, state: dict | None = None
+) -> Result:
     """Train on all rows or, with a training state, on the next rows of a stream.
 
     Parameters
     ----------
-    rows : Rows
+    rows : MemorySource
     theta : torch.Tensor of shape (n_features + fit_intercept, n_targets)
         Where textbook mode starts.
     settings : Settings

@@ -1,14 +1,13 @@
 """Mini-batch gradient descent: the loop of every training here.
 
-The loop is handed a model, a loss, an optimiser and batches, and knows none of them by name.
+The loop is handed a model, a loss, an optimizer and batches, and knows none of them by name.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 
-from torchlinreg.engine.objective.losses import total
+from torchlinreg.engine.objective.losses import total_loss
 
 
 class DivergedError(ArithmeticError):
@@ -42,108 +41,23 @@ def train_epoch(model, loss, optimizer, batches) -> torch.Tensor:
             model.backward(batch, error)  # 3. gradient
             optimizer.step()  # 4. step
             model.zero_grad()  # 5. zero
-        epoch_loss += total(loss, block.predicted, block.rows.y, block.rows.weight)
+        epoch_loss += total_loss(loss, block.predicted, block.rows.y, block.rows.weight)
     return epoch_loss / batches.n_rows
 
 
-def descend(
-    model,
-    loss,
-    optimizer,
-    batches,
-    *,
-    units: torch.Tensor,
-    max_iter: int,
-    after_epoch: Callable[[int, float], bool],
-) -> tuple[list[float], bool]:
-    """Train for at most `max_iter` epochs, or until the user interrupts.
-
-    Parameters
-    ----------
-    units : torch.Tensor of shape (n_columns,)
-        What a loss of one in each column stands for.
-    max_iter : int
-    after_epoch : callable (epoch, loss) -> bool
-        Called after each epoch, counted from one; returns True to stop.
-
-    Returns
-    -------
-    curve : list of float
-        The mean loss of each whole epoch, summed over the columns.
-    interrupted : bool
-        Whether the user has had enough (Ctrl-C). The model is then where its last step led.
+def check_finite(model, losses: torch.Tensor, epoch: int) -> float:
+    """Return the sum of an epoch's losses over the columns.
 
     Raises
     ------
     DivergedError
-        As soon as an epoch ends with a loss or weights that are not finite.
+        If a loss or a weight is not finite.
     """
-    curve: list[float] = []
-    interrupted = False
-    try:
-        for epoch in range(1, max_iter + 1):
-            column_losses = units * train_epoch(model, loss, optimizer, batches)
-            finite = model.theta().isfinite().all(0)
-            # One look, as each keeps an accelerator waiting
-            reached, all_finite = torch.stack([column_losses.sum(), finite.all().to(column_losses)]).tolist()
-            curve.append(reached)
-            if not (math.isfinite(reached) and all_finite):
-                lost = ~(finite & column_losses.isfinite())
-                # Maybe only their sum is too large
-                raise DivergedError(epoch, lost if lost.any() else ~lost)
-            if after_epoch(epoch, reached):
-                break
-    except KeyboardInterrupt:
-        interrupted = True
-        finite = model.theta().isfinite().all(0)
-        if not finite.all():
-            raise DivergedError(len(curve) + 1, ~finite) from None
-    return curve, interrupted
-
-
-class Patience:
-    """Stop after `n_iter_no_change` epochs without an improvement of `tol`, as scikit-learn's SGD does."""
-
-    def __init__(self, tol: float | None, n_iter_no_change: int):
-        self.tol, self.n_iter_no_change = tol, n_iter_no_change
-        self._best, self._stale = math.inf, 0
-
-    def exhausted(self, loss: float) -> bool:
-        """Take note of an epoch's loss, and say whether to stop."""
-        if self.tol is None:
-            return False
-        self._stale = self._stale + 1 if loss > self._best - self.tol else 0
-        self._best = min(self._best, loss)
-        return self.is_exhausted
-
-    def renew(self) -> None:
-        """Count anew, from the best so far."""
-        self._stale = 0
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether the last epochs brought nothing."""
-        return self._stale >= self.n_iter_no_change
-
-
-class Validation:
-    """Scores on rows that are not learnt from, and the weights that did best there.
-
-    Parameters
-    ----------
-    score : callable (theta) -> float
-        The higher, the better.
-    """
-
-    def __init__(self, score: Callable[[torch.Tensor], float]):
-        self._score = score
-        self.scores: list[float] = []
-        self.best: torch.Tensor | None = None
-
-    def note(self, theta: torch.Tensor) -> float:
-        """Take note of the weights after an epoch, and return their score."""
-        score = self._score(theta)
-        if self.best is None or score > max(self.scores):
-            self.best = theta.clone()
-        self.scores.append(score)
-        return score
+    finite = model.theta().isfinite().all(0)
+    # One look, as each keeps an accelerator waiting
+    reached, all_finite = torch.stack([losses.sum(), finite.all().to(losses)]).tolist()
+    if not (math.isfinite(reached) and all_finite):
+        diverged = ~(finite & losses.isfinite())
+        # Maybe only their sum is too large
+        raise DivergedError(epoch, diverged if diverged.any() else ~diverged)
+    return reached

@@ -1,4 +1,4 @@
-"""How a gradient becomes a step: SGD written out, or any optimiser of torch."""
+"""How a gradient becomes a step: SGD written out, or any optimizer of torch."""
 
 import inspect
 import warnings
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from torchlinreg.engine.objective.linear_model import Model
-from torchlinreg.engine.objective.penalties import Penalty, soft_threshold
+from torchlinreg.engine.objective.penalties import Penalty
 from torchlinreg.engine.preconditioning.transforms import Transform
 
 
@@ -28,13 +28,13 @@ class Optimizer(Protocol):
 
 
 class BaseOptimizer(Optimizer, Protocol):
-    """One that remembers its steps, if at all, in tensors."""
+    """An optimizer whose state, if it has any, are tensors."""
 
-    def state(self) -> dict:
-        """Return what it remembers, by name."""
+    def state_dict(self) -> dict:
+        """Return the state, by name."""
 
-    def resume(self, state: dict) -> None:
-        """Go on from there."""
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state."""
 
 
 class SGD:
@@ -60,18 +60,18 @@ class SGD:
             rate = 1.0
         self._model.descend(rate)
 
-    def state(self) -> dict:
+    def state_dict(self) -> dict:
         """Return the velocity, if there is one."""
         return {} if self._velocity is None else {"velocity": self._velocity}
 
-    def resume(self, state: dict) -> None:
+    def load_state_dict(self, state: dict) -> None:
         """Go on at that velocity."""
         if self._velocity is not None:
             self._velocity.copy_(state["velocity"])
 
 
 class TorchOptimizer:
-    """An optimiser of torch, which finds the gradient in the parameters."""
+    """An optimizer of torch, which finds the gradient in the parameters."""
 
     def __init__(self, model: Model, rate: Rate, optimizer: torch.optim.Optimizer):
         self._model, self._rate, self._optimizer = model, rate, optimizer
@@ -83,17 +83,17 @@ class TorchOptimizer:
             group["lr"] = self._rate.now
         self._optimizer.step()
 
-    def state(self) -> dict:
+    def state_dict(self) -> dict:
         """Return what torch keeps of each parameter."""
         return self._optimizer.state_dict()["state"]
 
-    def resume(self, state: dict) -> None:
-        """Go on from there."""
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state."""
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
 
 
 class Preconditioned:
-    """Another optimiser, led along ``T Tᵀ gradient``: its steps in the variables v in which ``theta = T v``.
+    """Another optimizer, led along ``T Tᵀ gradient``: its steps in the variables v in which ``theta = T v``.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class Preconditioned:
 
 
 class ProximalGradient:
-    """Another optimiser that minds a penalty: its slope beforehand, its proximal step afterwards.
+    """Another optimizer with a penalty: the gradient of its smooth part beforehand, its proximal step afterwards.
 
     Proximal gradient descent, of which ISTA is an example (Beck & Teboulle 2009, "A fast iterative
     shrinkage-thresholding algorithm for linear inverse problems").
@@ -155,14 +155,14 @@ class ProximalGradient:
         theta = model.theta()
         weights, change = theta[:n_features], torch.zeros_like(theta)
         length = self._rate.now if self._transform is None else self._rate.now * self._transform.weights[:, None] ** 2
-        change[:n_features] = soft_threshold(weights, penalty.l1 * length) - weights
+        change[:n_features] = penalty.prox(weights, length) - weights
         if self._transform is not None and self._transform.offset is not None:
             change[n_features:] = -self._transform.offset[None] @ change[:n_features]
         model.move(change)
 
 
 class PolyakAveraging:
-    """Another optimiser, and the mean of where its steps have led.
+    """Another optimizer, and the mean of the weights that it has reached.
 
     Steps of constant length reach the neighbourhood of the optimum fast and stay there, scattered; the mean of where
     they went is much closer (Bach & Moulines 2013, "Non-strongly-convex smooth stochastic approximation with
@@ -197,7 +197,7 @@ def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:
     Raises
     ------
     ValueError
-        If torch has no such optimiser, or if it needs what a mini-batch loop does not offer.
+        If torch has no such optimizer, or if it needs what a mini-batch loop does not offer.
     """
     known = {
         cls_name.lower(): cls
@@ -219,7 +219,7 @@ def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:
 
 @cache
 def _load_compiler() -> None:
-    """Have torch load its compiler, as the first of its optimisers does, which adds to the filters of warnings."""
+    """Have torch load its compiler, as the first of its optimizers does, which adds to the filters of warnings."""
     with warnings.catch_warnings():
         torch.optim.SGD([torch.zeros(1, device="cpu")])
 
@@ -236,12 +236,12 @@ def make_optimizer(
     *,
     by_hand: bool = True,
 ) -> BaseOptimizer:
-    """Build the optimiser that the estimator's parameters name; plain "sgd" is written out, if `by_hand`.
+    """Build the optimizer that the estimator's parameters name; plain "sgd" is written out, if `by_hand`.
 
     Raises
     ------
     ValueError
-        If the optimiser is unknown, or does not take one of its parameters.
+        If the optimizer is unknown, or does not take one of its parameters.
     """
     if optimizer == "sgd" and not params and by_hand:
         return SGD(model, rate, momentum)

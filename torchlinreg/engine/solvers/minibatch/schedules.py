@@ -115,13 +115,13 @@ def resolve_schedule(schedule: str | Schedule | Callable | None) -> Schedule | N
 
 
 class Scheduled:
-    """Another optimiser, at the rate of a schedule.
+    """Another optimizer, at the rate of a schedule.
 
     Parameters
     ----------
     optimizer : Optimizer
     rate : Rate
-        What the optimiser goes by; its value now is what the factors of the schedule multiply.
+        What the optimizer goes by; its value now is what the factors of the schedule multiply.
     schedule : Schedule
     n_steps, n_epochs : int
         Taken before.

@@ -1,0 +1,224 @@
+"""Sources of rows: what can be gone through in blocks, and reduced."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol, Self, TypeVar
+
+import torch
+
+from torchlinreg.engine.data.batches import Batch, MiniBatches, Rows
+from torchlinreg.engine.data.operators import DenseOperator, Operator, Standardized
+from torchlinreg.engine.runtime.devices import at_once
+
+PASS_ELEMENTS = 2**20  # features in a block of a full pass, which both its products should find in the cache
+PREDICTIONS = 2**18  # at once, as each goes through several steps
+SAMPLE_ROWS = 2**12  # gathered at once
+SMALL_ELEMENTS = 2**18  # rows with no more features than this, together, may be copied freely
+NO_WEIGHT = "sample_weight is zero for all rows of a part of the table; give other weights or parts."
+
+
+class Reduction(Protocol):
+    """What looks at all rows: updated block by block, merged part by part."""
+
+    def update(self, block: Batch) -> None:
+        """Take in a block of rows."""
+
+    def merge(self, other: Self) -> Self:
+        """Return the reduction of the rows of both; this one may be overwritten."""
+
+
+R = TypeVar("R", bound=Reduction)
+
+
+class DataSource(Protocol):
+    """Whoever holds rows: memory, a file, a process.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and features.
+    """
+
+    shape: tuple[int, int]
+
+    def blocks(self, batch_size: int, generator: torch.Generator | None = None, n_draws: int | None = None):
+        """Return an iterable of blocks, cut into mini-batches: in order, shuffled, or drawn with replacement."""
+
+    def sample(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Return the features of these rows."""
+
+    def reduce(self, reduction: R, block_rows: int | None = None) -> R:
+        """Update a reduction by every block, in order, and return it."""
+
+
+@dataclass(frozen=True, eq=False)
+class MemorySource:
+    """Rows in memory, with their targets and weights.
+
+    Attributes
+    ----------
+    X : Operator of shape (n_rows, n_features)
+        On the device of y or, if that has no room for it, on the host: then blocks are moved as they are needed.
+    y : torch.Tensor of shape (n_rows, n_targets)
+    weight : torch.Tensor of shape (n_rows, 1) or (n_rows, n_models), or None
+        Mean one, so that a weight of two is a row written twice.
+    n_models : int
+        How many models, a column each, learn the same target; with more than one, y has a single column.
+    """
+
+    X: Operator
+    y: torch.Tensor
+    weight: torch.Tensor | None = None
+    n_models: int = 1
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.X.shape
+
+    @property
+    def is_small(self) -> bool:
+        """Whether copying the features costs next to nothing."""
+        return self.X.n_stored <= SMALL_ELEMENTS and not self.X.is_sparse
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only nonzero features are stored, so that none can be shifted."""
+        return self.X.is_sparse
+
+    @property
+    def work(self) -> tuple[int, int]:
+        """Numbers stored, and the multiplications in factorising them for each column."""
+        return self.X.n_stored, self.X.n_stored * min(self.shape) * self.n_columns
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of weights: one for each target and model."""
+        return self.y.shape[1] * self.n_models
+
+    def rows(self, chosen: slice | torch.Tensor) -> Self:
+        """Return the rows of a slice, or a copy of those of these numbers, with their weights."""
+        if isinstance(chosen, slice):
+            y, weight = self.y[chosen], None if self.weight is None else self.weight[chosen]
+        else:
+            there = chosen.to(self.y.device)
+            y = self.y.index_select(0, there)
+            weight = None if self.weight is None else self.weight.index_select(0, there)
+        return replace(self, X=self.X.rows(chosen), y=y, weight=weight)
+
+    def fold(self, chosen: torch.Tensor) -> Self:
+        """Return a copy of these rows as a source of its own: their weights have mean one again.
+
+        Raises
+        ------
+        ValueError
+            If no row has any weight.
+        """
+        fold = self.rows(chosen)
+        if fold.weight is None:
+            return fold
+        mean = fold.weight.mean(0)
+        if not mean.all():
+            raise ValueError(NO_WEIGHT)
+        return replace(fold, weight=fold.weight / mean)
+
+    def select(self, models: torch.Tensor) -> Self:
+        """Return the source for some of its models, a number for each."""
+        each = self.weight is not None and self.weight.shape[1] > 1
+        return replace(self, weight=self.weight[:, models] if each else self.weight, n_models=len(models))
+
+    def shifted(self, shift: torch.Tensor) -> Self:
+        """Return the source with a shift subtracted from its features as they are read, in the shift's precision."""
+        return replace(self, X=Standardized(self.X, shift))
+
+    def with_ones(self) -> Self:
+        """Append a column of ones, which makes the intercept a weight like any other."""
+        return replace(self, X=self.X.with_ones())
+
+    def blocks(
+        self, batch_size: int, generator: torch.Generator | None = None, n_draws: int | None = None
+    ) -> MiniBatches:
+        """Return the mini-batches of an epoch, as :class:`MiniBatches` has them."""
+        return self._blocks_of(batch_size, generator, n_draws=n_draws)
+
+    def sample(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Return the features of these rows, dense, in the precision that they have, where y is."""
+        sample = torch.empty(len(chosen), self.shape[1], dtype=self.X.dtype, device=self.y.device)
+        for part, out in zip(chosen.split(SAMPLE_ROWS), sample.split(SAMPLE_ROWS), strict=True):
+            self.X.copy_rows(part, out)
+        return sample
+
+    def reduce(self, reduction: R, block_rows: int | None = None) -> R:
+        """Update a reduction by every block, in order, and return it.
+
+        Parameters
+        ----------
+        reduction : Reduction
+        block_rows : int, optional
+            Rows in a block; by default as many as the cache holds.
+        """
+        first_row = 0
+        for block in self._pass if block_rows is None else self._blocks_of(block_rows, block_elements=0):
+            for batch in block.batches:
+                reduction.update(batch if first_row == 0 else batch._replace(first_row=first_row))
+                first_row += len(batch.y)
+        return reduction
+
+    def reduce_subsample(self, reduction: R, n_rows: int, generator: torch.Generator) -> R:
+        """Update a reduction by rows drawn with replacement, and return it."""
+        elements = at_once(PASS_ELEMENTS, self.y.device)
+        for block in self._blocks_of(self._block_rows, generator, n_draws=n_rows, block_elements=elements):
+            for batch in block.batches:
+                reduction.update(batch)
+        return reduction
+
+    @cached_property
+    def _block_rows(self) -> int:
+        elements, predictions = (at_once(n, self.y.device) for n in (PASS_ELEMENTS, PREDICTIONS))
+        return max(1, min(elements // max(1, self.X.mean_nnz), predictions // self.n_columns))
+
+    @cached_property
+    def _pass(self) -> MiniBatches:
+        return self._blocks_of(self._block_rows, block_elements=at_once(PASS_ELEMENTS, self.y.device))
+
+    def _blocks_of(self, batch_size: int, generator: torch.Generator | None = None, **options) -> MiniBatches:
+        return MiniBatches(Rows(self.X, self.y, self.weight), self.n_columns, batch_size, generator, **options)
+
+
+def as_operator(X: torch.Tensor | Operator) -> Operator:
+    """Return a tensor as an operator."""
+    return DenseOperator(X) if isinstance(X, torch.Tensor) else X
+
+
+class Mean:
+    """Reduction: the weighted mean over the rows of a function of them.
+
+    Parameters
+    ----------
+    function : callable (Batch) -> torch.Tensor
+        Of a row each, shape (n_rows, ...).
+    """
+
+    def __init__(self, function: Callable[[Batch], torch.Tensor]):
+        self._function, self._total, self._n_rows = function, 0.0, 0
+
+    def update(self, block: Batch) -> None:
+        """Add the values of a block."""
+        value = self._function(block)
+        value = value if block.weight is None else value * block.weight
+        self._total = self._total + value.sum(0)
+        self._n_rows += len(block.y)
+
+    def merge(self, other: Self) -> Self:
+        """Return the mean over the rows of both."""
+        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
+        return self
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The mean, shape (...)."""
+        return self._total / self._n_rows

@@ -1,0 +1,151 @@
+"""Sufficient statistics of least squares, which merge exactly in any grouping.
+
+The rows about their mean enter least squares through their products only, and these a triangular factor holds without
+squaring the condition number (Demmel, Grigori, Hoemmen & Langou 2012, "Communication-optimal parallel and sequential
+QR and LU factorizations"). The rows of that factor are a small source with the same answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+
+from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.moments import weighted_mean
+from torchlinreg.engine.data.operators import DenseOperator
+from torchlinreg.engine.data.source import MemorySource
+
+BLOCK_ELEMENTS = 2**20  # features factorised at once
+EPS = torch.finfo(torch.float64).eps
+
+
+@dataclass
+class SufficientStatistics:
+    """Reduction: weighted means and a triangular factor of features and targets side by side, in float64.
+
+    Attributes
+    ----------
+    n_rows : int
+    weight : float
+        Of all rows together.
+    mean : torch.Tensor of shape (n_features + n_targets,)
+    factor : torch.Tensor of shape (n, n_features + n_targets)
+        R, of no more rows than columns: RᵀR are the weighted sums of products about the mean.
+    """
+
+    n_rows: int
+    weight: float
+    mean: torch.Tensor
+    factor: torch.Tensor
+
+    @classmethod
+    def empty(cls, n_columns: int, device: torch.device | str = "cpu") -> Self:
+        """Return the statistics of no rows."""
+        nothing = torch.zeros(0, n_columns, dtype=torch.float64, device=device)
+        return cls(0, 0.0, nothing.new_zeros(n_columns), nothing)
+
+    @classmethod
+    def of(cls, source: MemorySource) -> Self:
+        """Return the statistics of a source."""
+        return cls.empty(source.shape[1] + source.y.shape[1], source.y.device).add(source)
+
+    @classmethod
+    def merge_all(cls, parts: Sequence[Self]) -> Self:
+        """Return the statistics of the rows of several parts, one at least, together."""
+        n_rows = sum(part.n_rows for part in parts)
+        # What weighs nothing has no mean that others could be apart from
+        parts = [part for part in parts if part.weight] or parts[:1]
+        first = parts[0]
+        weights = first.mean.new_tensor([part.weight for part in parts])
+        total = weights.sum()
+        apart = torch.stack([part.mean for part in parts]) - first.mean
+        middle = weights @ apart / total.clamp(min=torch.finfo(total.dtype).tiny)
+        between = weights.sqrt()[:, None] * (apart - middle)
+        factor = torch.linalg.qr(torch.cat([*(part.factor for part in parts), between]), mode="r")[1]
+        return cls(n_rows, total.item(), first.mean + middle, factor)
+
+    def merge(self, other: Self) -> Self:
+        """Return the statistics of the rows of both."""
+        return self.merge_all([self, other])
+
+    def add(self, source: MemorySource) -> Self:
+        """Take in the rows of a source, and return the statistics."""
+        n_features = source.shape[1]
+        return source.reduce(self, max(4 * n_features, BLOCK_ELEMENTS // n_features))
+
+    def update(self, block: Batch) -> None:
+        """Take in a block of rows."""
+        weight = block.y.new_ones(len(block.y), 1) if block.weight is None else block.weight
+        matrix = torch.cat([block.X.to(block.y.device).to_dense().double(), block.y.double()], dim=1)
+        weight = weight.double()
+        new = weight.sum().item()
+        mean = weighted_mean(matrix, weight * (len(matrix) / new)) if new else matrix.mean(0)
+        rows = (matrix - mean) * weight.sqrt()
+        merged = self.merge(SufficientStatistics(len(matrix), new, mean, rows))
+        self.n_rows, self.weight, self.mean, self.factor = merged.n_rows, merged.weight, merged.mean, merged.factor
+
+    def to(self, device: torch.device) -> Self:
+        """Return the statistics on another device."""
+        return replace(self, mean=self.mean.to(device), factor=self.factor.to(device))
+
+    def as_source(self, n_features: int, *, centred: bool) -> tuple[MemorySource, torch.Tensor]:
+        """Return a few rows with the same means of products, and what they miss of the targets' sums of squares.
+
+        Parameters
+        ----------
+        n_features : int
+        centred : bool
+            Whether products are to be about the mean.
+
+        Returns
+        -------
+        source : MemorySource
+            Where columns depend on each other, as many rows as are independent.
+        residual_ss : torch.Tensor of shape (n_targets,)
+        """
+        X, y, residual_ss = self._independent(n_features, centred=centred)
+        share = (len(X) / self.weight) ** 0.5  # so that a mean over these rows is one over all
+        return MemorySource(DenseOperator(X * share), y * share), residual_ss
+
+    def with_intercept(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return theta, for weights of shape (n_features, n_targets, ...), with the intercepts that go by the means."""
+        x_mean, y_mean = self.mean[: len(weights)], self.mean[len(weights) :]
+        y_mean = y_mean.view(-1, *(1,) * (weights.ndim - 2))
+        return torch.cat([weights, (y_mean - torch.tensordot(x_mean, weights, 1))[None]])
+
+    def rounding_excess(self, theta: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return how much the mean squared error rises where theta, its minimiser, is rounded to a precision.
+
+        Parameters
+        ----------
+        theta : torch.Tensor of shape (n_features + fit_intercept, n_targets, ...), float64
+        dtype : torch.dtype
+
+        Returns
+        -------
+        torch.Tensor of shape (n_targets, ...)
+            In variances of the targets.
+        """
+        n_features = len(self.mean) - theta.shape[1]
+        change = theta.to(dtype).double() - theta
+        weights, intercept = change[:n_features], change[n_features:].sum(0)
+        variance = self.factor[:, n_features:].square().sum(0).view(-1, *(1,) * (theta.ndim - 2))
+        moved = torch.tensordot(self.factor[:, :n_features], weights, 1).square().sum(0)
+        offset = torch.tensordot(self.mean[:n_features], weights, 1) + intercept
+        return (moved + self.weight * offset.square()) / torch.where(variance > 0, variance, 1.0)
+
+    def _independent(self, n_features: int, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        factor = self.factor if centred else torch.cat([self.factor, self.weight**0.5 * self.mean[None]])
+        X, y = factor[:, :n_features], factor[:, n_features:]
+        scale = torch.linalg.vector_norm(X, dim=0)
+        U, singular, Vt = torch.linalg.svd(X / torch.where(scale > 0, scale, 1.0), full_matrices=False)
+        kept = singular > singular[0] * EPS * max(self.n_rows, n_features)
+        if kept.sum() == n_features:
+            return X, y, y.new_zeros(y.shape[1])
+        if not kept.any():
+            return X.new_zeros(1, n_features), y.new_zeros(1, y.shape[1]), y.square().sum(0)
+        # Rounding, piled up over many blocks, must not pass for a direction
+        explained = U[:, kept].T @ y
+        residual_ss = (y.square().sum(0) - explained.square().sum(0)).clamp_(min=0)
+        return (singular[:, None] * Vt)[kept] * scale, explained, residual_ss
