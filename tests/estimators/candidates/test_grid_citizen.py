@@ -35,6 +35,7 @@ def test_a_copy_is_unfitted_and_fits_the_same(table):
     assert copy.set_params(penalty="l1", l1_ratio=0.5).fit(X, y, weight).l1_ratio_ == 1.0
 
 
+@AT_AN_END
 @pytest.mark.parametrize("parameters", [SMALL, TEXTBOOK, {**SMALL, "loss": "huber"}], ids=str)
 def test_the_plan_names_the_setting_chosen(table, parameters):
     X, y, _ = table
@@ -44,6 +45,7 @@ def test_the_plan_names_the_setting_chosen(table, parameters):
     assert all(name in repr(model.plan_) for name in model.plan_)
 
 
+@AT_AN_END
 @pytest.mark.parametrize("parameters", [SMALL, TEXTBOOK, {**SMALL, "loss": "huber"}], ids=str)
 def test_a_pickle_predicts_the_same_and_holds_no_tensors(table, parameters):
     X, y, _ = table
@@ -64,6 +66,7 @@ def test_fitting_again_forgets(table):
     assert_array_equal(model.coef_, fresh.coef_)
 
 
+@AT_AN_END
 def test_attributes_have_the_shapes_that_are_written(table):
     X, y, _ = table
     for target, shape in ((y, (2, 4)), (y[:, 0], (4,))):
@@ -109,6 +112,7 @@ def test_frames_and_their_names(table, frame):
         model.predict(data.rename(columns={"a": "z"}) if frame is pd.DataFrame else data.rename({"a": "z"}))
 
 
+@AT_AN_END
 @pytest.mark.parametrize("scoring", [None, "neg_median_absolute_error"])
 def test_tensors(table, device, scoring):
     X, y, _ = table
@@ -154,6 +158,7 @@ class Recorder:
             assert fitted_estimator.score(X, y) > 0
 
 
+@AT_AN_END
 @pytest.mark.parametrize("parameters", [SMALL, TEXTBOOK], ids=["untuned", "textbook"])
 def test_callbacks_see_the_folds_and_the_fit_to_all_rows_as_tasks(table, parameters):
     X, y, _ = table
@@ -164,6 +169,7 @@ def test_callbacks_see_the_folds_and_the_fit_to_all_rows_as_tasks(table, paramet
     assert recorder.told[1:] == [("begin", "fit", 0), *folds, ("end", "fit", 0), "teardown"]
 
 
+@AT_AN_END
 def test_a_progress_bar_and_a_checkpoint(table, tmp_path, capsys):
     X, y, _ = table
     checkpoint = Checkpoint(tmp_path / "model.pickle")
@@ -173,6 +179,7 @@ def test_a_progress_bar_and_a_checkpoint(table, tmp_path, capsys):
     assert_array_equal(saved.predict(X), model.predict(X))
 
 
+@AT_AN_END
 def test_verbose_prints_a_line_for_each_fold(table, capsys):
     X, y, _ = table
     TorchLinearRegressorCV(**SMALL, verbose=1).fit(X, y)

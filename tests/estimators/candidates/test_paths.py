@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from conftest import AT_AN_END
+from numpy.testing import assert_allclose
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import ElasticNetCV, LassoCV, RidgeCV
 from sklearn.model_selection import cross_val_score
@@ -202,3 +203,15 @@ def test_several_l1_ratios_have_ends_of_their_own(clear):
     TorchLinearRegressorCV(**paths).fit(*clear)
     with pytest.warns(UserWarning, match="is the smallest of 3 alphas"):
         TorchLinearRegressorCV(alphas=[10.0, 3.0, 1.0], **paths).fit(*clear)
+
+
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
+@pytest.mark.parametrize("eps", ["auto", 1e-3])
+@AT_AN_END
+def test_ends_do_not_depend_on_the_order_of_targets(rng, penalty, eps):
+    X = rng.normal(size=(80, 4))
+    y = (X @ rng.normal(size=(4, 2)) + rng.normal(size=(80, 2))) * [1.0, 1000.0]
+    one, other = (
+        TorchLinearRegressorCV(penalty=penalty, eps=eps, alphas=5, cv=2).fit(X, targets) for targets in (y, y[:, ::-1])
+    )
+    assert_allclose(one.alphas_, other.alphas_, rtol=1e-10)

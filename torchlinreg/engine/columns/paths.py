@@ -61,7 +61,7 @@ def null_gradient(source: MemorySource, settings: Settings) -> NullModel:
     moved = source.reduce(
         Mean(lambda block: (block.X.to(gradient).matmul(gradient) - mean @ gradient).square()), block_rows
     ).value
-    return NullModel(gradient, moved.sqrt() / spread[0], steepness, spread[0])
+    return NullModel(gradient, moved.sqrt() / spread, steepness, spread)
 
 
 def traces(source: MemorySource, *, centred: bool) -> tuple[float, float]:
