@@ -10,7 +10,6 @@ from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine.objective import objective
 from torchlinreg.losses import Huber
 
-
 # Without a Hessian the gap is bounded only coarsely, which is warned of
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

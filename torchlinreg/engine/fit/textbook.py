@@ -106,7 +106,7 @@ class Stopping:
 
 
 @dataclass(frozen=True, eq=False)
-class _Training:
+class _Parts:
     """The parts of one training: on the rows or, if they are conditioned, on what that makes of them."""
 
     settings: Settings
@@ -179,7 +179,7 @@ def _by_hand(settings: Settings) -> bool:
     return plain and (settings.backend != "linear" or of_columns)
 
 
-def _assemble(source: MemorySource, theta: torch.Tensor, settings: Settings, state: dict | None) -> _Training:
+def _assemble(source: MemorySource, theta: torch.Tensor, settings: Settings, state: dict | None) -> _Parts:
     """Put model, loss, optimizer and batches together."""
     conditioned, loss, penalty = None, settings.loss, settings.penalty
     if settings.conditioning not in ("auto", None):
@@ -200,7 +200,7 @@ def _assemble(source: MemorySource, theta: torch.Tensor, settings: Settings, sta
     batch_size = textbook_batch(settings.batch_size, len(source))
     parts = _optimizers(model, theta, settings, conditioned, penalty, batch_size, state or {})
     batches = source.blocks(batch_size, settings.generator)
-    return _Training(settings, conditioned, start, model, loss, *parts, batches, loss_before)
+    return _Parts(settings, conditioned, start, model, loss, *parts, batches, loss_before)
 
 
 def _loss_before(source: MemorySource, theta: torch.Tensor, settings: Settings, loss: Loss, conditioned) -> float:
