@@ -148,7 +148,21 @@ class DenseOperator(Operator):
 
     def __init__(self, tensor: torch.Tensor):
         self.tensor, self._transposed = tensor, tensor.t()
-        self.shape, self.dtype, self.device = tensor.shape, tensor.dtype, tensor.device
+
+    @property
+    def shape(self) -> torch.Size:
+        """Rows and features."""
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the tensor."""
+        return self.tensor.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor is."""
+        return self.tensor.device
 
     @property
     def n_stored(self) -> int:

@@ -89,7 +89,9 @@ class SecondOrder(NamedTuple):
     curved_gradient: torch.Tensor
 
     def update_(self, other: "SecondOrder", columns: torch.Tensor) -> "SecondOrder":
-        """Overwrite some of the columns, in place, by those of another, and return this."""
+        """Overwrite some of the columns, in place, by those of another, and return this, or the other for all."""
+        if len(columns) == self.curved_gradient.shape[1]:
+            return other
         self.hessian.matrix[columns] = other.hessian.matrix[columns]
         self.majorizer[columns] = other.majorizer[columns]
         self.curved_gradient[:, columns] = other.curved_gradient[:, columns]
@@ -146,6 +148,8 @@ class HessianSum:
         matrix, gradient = self._matrix / self._n_rows, self._gradient / self._n_rows
         if self._is_shared:
             return matrix, torch.zeros_like(matrix), gradient
+        if len(self._columns) == n_columns:
+            return matrix, self._majorizer / self._n_rows, gradient
         all_columns = matrix.new_zeros(2, n_columns, *matrix.shape[1:])
         all_columns[0, self._columns], all_columns[1, self._columns] = matrix, self._majorizer / self._n_rows
         return all_columns[0], all_columns[1], gradient

@@ -208,7 +208,7 @@ class LossAndGradient:
     def __init__(self, model: Model, loss: Loss, theta: torch.Tensor, reported_loss: Loss | None = None):
         self._model, self._loss, self._reported_loss = model, loss, reported_loss
         self._value, self._gradient, self._n_rows = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta), 0
-        self._reported = torch.zeros_like(self._value)
+        self._reported = None if reported_loss is None else torch.zeros_like(self._value)
 
     def update(self, block: Batch) -> None:
         """Predict a block, and add its losses and gradient."""
@@ -224,7 +224,9 @@ class LossAndGradient:
     def merge(self, other: Self) -> Self:
         """Return the sums over the rows of both."""
         self._value, self._gradient = self._value + other._value, self._gradient + other._gradient
-        self._reported, self._n_rows = self._reported + other._reported, self._n_rows + other._n_rows
+        self._n_rows += other._n_rows
+        if self._reported is not None:
+            self._reported = self._reported + other._reported
         return self
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
