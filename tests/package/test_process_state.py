@@ -286,7 +286,7 @@ def test_precision_holds_until_the_last_of_several_fits(table, switches):
     assert len(first.seen) == 2
 
 
-@pytest.mark.skipif(not NEW_SWITCHES, reason="this torch has one switch for all backends")
+@pytest.mark.skipif(not NEW_SWITCHES, reason="torch before 2.9 has one switch, which backends cannot differ from")
 def test_products_go_on_following_the_switch_of_all_backends(model, table):
     X, y, _ = table
     with precision(every="tf32"):

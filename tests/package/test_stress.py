@@ -177,7 +177,7 @@ def resources():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # five passes are too few for some losses
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no list of open files")
 def test_many_fits_leave_nothing_behind(table):
     names = [*JOBS]
