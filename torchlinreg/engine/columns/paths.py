@@ -1,14 +1,13 @@
 """What the ends of a path of penalties are computed from: the null model, and traces of the covariance."""
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.moments import ColumnMeans, standardize
 from torchlinreg.engine.data.operators import DenseOperator
-from torchlinreg.engine.data.source import Mean, MemorySource
+from torchlinreg.engine.data.source import Mean, MemorySource, RowMean
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.fit.untuned import fit_untuned
 from torchlinreg.engine.objective.losses import Loss
@@ -93,8 +92,8 @@ def traces(source: MemorySource, *, centred: bool) -> tuple[float, float]:
     return covariance.trace().item(), of_inverse.sum().item()
 
 
-class Covariance:
-    """Reduction: the weighted mean of products of columns about given means.
+class Covariance(RowMean):
+    """Reduction: the weighted mean of products of columns about given means, shape (n_features, n_features).
 
     Parameters
     ----------
@@ -102,23 +101,13 @@ class Covariance:
     """
 
     def __init__(self, mean: torch.Tensor):
-        self._mean, self._products, self._n_rows = mean, mean.new_zeros(len(mean), len(mean)), 0
+        super().__init__()
+        self._mean = mean
 
-    def update(self, block: Batch) -> None:
-        """Add the products of a block."""
+    def sums(self, block: Batch) -> torch.Tensor:
+        """Return the products."""
         X = block.X.to(self._mean).to_dense() - self._mean
-        self._products.addmm_(X.T, X if block.weight is None else block.weight * X)
-        self._n_rows += len(X)
-
-    def merge(self, other: Self) -> Self:
-        """Return the means over the rows of both."""
-        self._products, self._n_rows = self._products + other._products, self._n_rows + other._n_rows
-        return self
-
-    @property
-    def value(self) -> torch.Tensor:
-        """The matrix, shape (n_features, n_features)."""
-        return self._products / self._n_rows
+        return X.T @ (X if block.weight is None else block.weight * X)
 
 
 def _best_constant(source: MemorySource, settings: Settings) -> tuple[torch.Tensor, Loss]:

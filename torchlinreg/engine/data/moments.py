@@ -5,7 +5,7 @@ from typing import Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.data.source import MemorySource, RowMean
 from torchlinreg.engine.runtime.devices import widest
 
 
@@ -57,8 +57,8 @@ def root_mean_square(matrix: torch.Tensor, weight: torch.Tensor | None) -> torch
     return torch.where(size > 0, size, 1.0)
 
 
-class ColumnMeans:
-    """Reduction: Xᵀ R / n, the weighted means of columns times numbers of each row.
+class ColumnMeans(RowMean):
+    """Reduction: Xᵀ R / n, the weighted means of columns times numbers of each row, shape (n_features, n_factors).
 
     Parameters
     ----------
@@ -67,27 +67,17 @@ class ColumnMeans:
     """
 
     def __init__(self, factors: torch.Tensor | None = None):
-        self._factors, self._total, self._n_rows = factors, 0.0, 0
+        super().__init__()
+        self._factors = factors
 
-    def update(self, block: Batch) -> None:
-        """Add a block's sums."""
+    def sums(self, block: Batch) -> torch.Tensor:
+        """Return Xᵀ R."""
         wide = widest(block.y.device)
         factors = torch.ones_like(block.y[:, :1], dtype=wide)
         if self._factors is not None:
             factors = self._factors[block.first_row : block.first_row + len(block.y)].to(wide)
         factors = factors if block.weight is None else factors * block.weight
-        self._total = self._total + block.X.to(factors).rmatmul(factors)
-        self._n_rows += len(block.y)
-
-    def merge(self, other: Self) -> Self:
-        """Return the means over the rows of both."""
-        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
-        return self
-
-    @property
-    def value(self) -> torch.Tensor:
-        """The means, shape (n_features, n_factors)."""
-        return self._total / self._n_rows
+        return block.X.to(factors).rmatmul(factors)
 
 
 class SparseVariances:

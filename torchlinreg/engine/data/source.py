@@ -1,5 +1,6 @@
 """Sources of rows: what can be gone through in blocks, and reduced."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -194,23 +195,19 @@ def as_operator(X: torch.Tensor | Operator) -> Operator:
     return DenseOperator(X) if isinstance(X, torch.Tensor) else X
 
 
-class Mean:
-    """Reduction: the weighted mean over the rows of a function of them.
+class RowMean(ABC):
+    """Reduction: the mean over the rows of what a child sums up over a block."""
 
-    Parameters
-    ----------
-    function : callable (Batch) -> torch.Tensor
-        Of a row each, shape (n_rows, ...).
-    """
+    def __init__(self):
+        self._total, self._n_rows = 0.0, 0
 
-    def __init__(self, function: Callable[[Batch], torch.Tensor]):
-        self._function, self._total, self._n_rows = function, 0.0, 0
+    @abstractmethod
+    def sums(self, block: Batch) -> torch.Tensor:
+        """Return the weighted sums over the rows of a block."""
 
     def update(self, block: Batch) -> None:
-        """Add the values of a block."""
-        value = self._function(block)
-        value = value if block.weight is None else value * block.weight
-        self._total = self._total + value.sum(0)
+        """Add the sums of a block."""
+        self._total = self._total + self.sums(block)
         self._n_rows += len(block.y)
 
     def merge(self, other: Self) -> Self:
@@ -220,5 +217,24 @@ class Mean:
 
     @property
     def value(self) -> torch.Tensor:
-        """The mean, shape (...)."""
+        """The mean."""
         return self._total / self._n_rows
+
+
+class Mean(RowMean):
+    """Reduction: the weighted mean over the rows of a function of them.
+
+    Parameters
+    ----------
+    function : callable (Batch) -> torch.Tensor
+        Of a row each, shape (n_rows, ...).
+    """
+
+    def __init__(self, function: Callable[[Batch], torch.Tensor]):
+        super().__init__()
+        self._function = function
+
+    def sums(self, block: Batch) -> torch.Tensor:
+        """Return the sum of the values, shape (...)."""
+        value = self._function(block)
+        return (value if block.weight is None else value * block.weight).sum(0)

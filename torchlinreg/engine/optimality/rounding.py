@@ -1,11 +1,9 @@
 """What an answer loses when it is rounded to the precision of `coef_`."""
 
-from typing import Self
-
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.data.source import MemorySource, RowMean
 from torchlinreg.engine.objective.objective import Objective
 
 ROUNDING_ROWS = 1000
@@ -50,8 +48,8 @@ def rounding_excess(objective: Objective, theta: torch.Tensor, rounded: torch.Te
     return more.clamp(min=0)
 
 
-class LossDifference:
-    """Reduction: how much larger the mean loss is at one theta than at another, summed row by row.
+class LossDifference(RowMean):
+    """Reduction: how much larger the mean loss is at one theta than at another, row by row, shape (n_columns,).
 
     Parameters
     ----------
@@ -60,24 +58,13 @@ class LossDifference:
     """
 
     def __init__(self, loss, before: torch.Tensor, after: torch.Tensor):
+        super().__init__()
         self._loss, self._both = loss, torch.cat([before, after], dim=1)
-        self._total, self._n_rows = torch.zeros_like(before[0]), 0
 
-    def update(self, block: Batch) -> None:
-        """Add the differences of a block."""
+    def sums(self, block: Batch) -> torch.Tensor:
+        """Return the differences."""
         n, both = block.X.shape[1], self._both
         X, y = block.X.to(both), block.y.to(both)
         before, after = (X.matmul(both[:n]) + both[n:].sum(0)).chunk(2, dim=1)
         weight = 1.0 if block.weight is None else block.weight.to(both)
-        self._total += (weight * (self._loss.value(after, y) - self._loss.value(before, y))).sum(0)
-        self._n_rows += len(y)
-
-    def merge(self, other: Self) -> Self:
-        """Return the difference over the rows of both."""
-        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
-        return self
-
-    @property
-    def value(self) -> torch.Tensor:
-        """The difference of the means, shape (n_columns,)."""
-        return self._total / self._n_rows
+        return (weight * (self._loss.value(after, y) - self._loss.value(before, y))).sum(0)
