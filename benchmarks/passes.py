@@ -67,10 +67,11 @@ def passes(X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], object]]:
     model = AnalyticModel(source.y.new_zeros(X.shape[1] + 1, 1), fit_intercept=True)
     batches = source.blocks(BATCH_SIZE, torch.Generator().manual_seed(0))
     theta = torch.zeros(X.shape[1] + 1, 1, dtype=torch.float64)
+    make_model = partial(AnalyticModel, theta.to(source.y.dtype), fit_intercept=True)
     return {
         READ: source.X.tensor.sum,
         EPOCH: lambda: train_epoch(model, SquaredError(), SGD(model, Rate(LEARNING_RATE)), batches),
-        PASS: lambda: source.reduce(LossAndGradient(model, SquaredError(), theta)),
+        PASS: lambda: source.reduce(LossAndGradient(make_model, SquaredError(), theta)),
     }
 
 

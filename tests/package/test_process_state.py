@@ -157,7 +157,7 @@ def test_small_tables_are_learnt_from_on_one_thread(table, monkeypatch, paramete
     small, large = Threads(), Threads()
     with switched(torch.get_num_threads, torch.set_num_threads, 3):
         TorchLinearRegressor(loss=small, random_state=0, **parameters).fit(X, y)
-        monkeypatch.setattr(switches, "ONE_THREAD_ELEMENTS", 0)
+        monkeypatch.setattr(switches, "ONE_THREAD_OPERATIONS", 0)
         TorchLinearRegressor(loss=large, random_state=0, **parameters).fit(X, y)
     assert (small.seen, large.seen) == ({1}, {3})
 

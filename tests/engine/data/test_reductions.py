@@ -4,7 +4,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy import sparse
+from surroundings import switched
 
+import torchlinreg.engine.data.source as source_module
 from torchlinreg.engine.columns.grid import SquaredErrors
 from torchlinreg.engine.columns.paths import Covariance
 from torchlinreg.engine.columns.resampling import ResampledProducts
@@ -18,6 +20,7 @@ from torchlinreg.engine.objective.losses import Huber, SquaredError
 from torchlinreg.engine.objective.objective import LossAndGradient, Objective
 from torchlinreg.engine.optimality.duality_gap import DualityGap
 from torchlinreg.engine.optimality.rounding import LossDifference
+from torchlinreg.engine.preconditioning.gram import GramSum
 from torchlinreg.engine.preconditioning.sketch import CountSketch, GramProduct
 from torchlinreg.engine.preconditioning.transforms import Transform
 
@@ -59,7 +62,7 @@ REDUCTIONS = {
     "SquaredErrors": (lambda: SquaredErrors(theta[:, :, None]), lambda found: found.total),
     "LossDifference": (lambda: LossDifference(loss, theta, theta + 1), lambda found: found.value),
     "LossAndGradient": (
-        lambda: LossAndGradient(make_model(), loss, theta, SquaredError()),
+        lambda: LossAndGradient(make_model, loss, theta, SquaredError()),
         lambda found: flat(found.means()),
     ),
     "HessianSum": (
@@ -73,6 +76,10 @@ REDUCTIONS = {
     "DualityGap": (
         lambda: DualityGap(objective_of(source()), loss, theta, theta + 0.1),
         lambda found: flat(found.result(size)),
+    ),
+    "GramSum": (
+        lambda: GramSum(X.mean(0), torch.float64),
+        lambda found: flat(found.moments(centre=True)),
     ),
     "GramProduct": (lambda: GramProduct(transform, theta[:3]), lambda found: found.value),
     "SufficientStatistics": (lambda: SufficientStatistics.empty(4), products),
@@ -90,6 +97,20 @@ def test_merged_parts_are_the_whole(name):
     first, second = (source().rows(part).reduce(make()) for part in (slice(FIRST), slice(FIRST, None)))
     assert_allclose(read(first.merge(second)), whole, rtol=1e-12, atol=1e-13)
     assert_allclose(read(source().reduce(make(), 7)), whole, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_threads_find_the_same_to_the_bit_however_many_there_are(name, monkeypatch):
+    make, read = REDUCTIONS[name]
+    whole = read(source().reduce(make()))
+    monkeypatch.setattr(source_module, "PARALLEL_ELEMENTS", 0)
+    monkeypatch.setattr(source_module, "PASS_BYTES", 5 * X.element_size() * X.shape[1])
+    found = []
+    for n_threads in (1, 2, 3, 3):
+        with switched(torch.get_num_threads, torch.set_num_threads, n_threads):
+            found.append(read(source().reduce(make())))
+    assert all(torch.equal(each, found[0]) for each in found)
+    assert_allclose(found[0], whole, rtol=1e-12, atol=1e-13)
 
 
 def test_merged_resamples_are_the_whole():

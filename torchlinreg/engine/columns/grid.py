@@ -287,3 +287,7 @@ class SquaredErrors:
         """Return the sums over the rows of both."""
         self.total = self.total + other.total
         return self
+
+    def fork(self) -> Self:
+        """Return sums over no rows yet."""
+        return SquaredErrors(self._theta)

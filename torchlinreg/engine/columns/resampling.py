@@ -6,6 +6,7 @@ features, and one product with all counts makes these for every resample.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -136,7 +137,7 @@ def _solve_by_products(
     source: MemorySource, settings: Settings, theta: torch.Tensor, draws: Iterator, found: Columns
 ) -> None:
     """Solve for the change from theta, in variables in which the Hessian of the rows is the identity."""
-    with training_mode(*source.work, inference=settings.backend == "analytic"):
+    with training_mode(0, source.factorization_work, inference=settings.backend == "analytic"):
         normal = _normal_equations(source, settings, theta)
         many_rows = len(source) >= ROWS_PER_DIRECTION * normal.conditioned.transform.n_directions
         quick = torch.float32 if many_rows else torch.float64
@@ -234,6 +235,12 @@ class ResampledProducts:
         self._hessian, self._gradient = self._hessian + other._hessian, self._gradient + other._gradient
         self._weight = self._weight + other._weight
         return self
+
+    def fork(self) -> Self:
+        """Return products of no rows yet."""
+        other = copy(self)
+        other._hessian = other._gradient = other._weight = 0.0
+        return other
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return means over the rows of each resample.

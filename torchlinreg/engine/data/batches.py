@@ -12,6 +12,7 @@ import torch
 from torchlinreg.engine.data.operators import Operator
 
 BLOCK_ELEMENTS = 2**21  # features held in a block at once: 8 MB of float32
+MOST_VIEWS = 2**12  # batches of a table, whose views are kept
 SPARSE_ROOM = 4  # times that of a number, for one that is gathered with its column, and for finding both
 
 
@@ -114,10 +115,19 @@ class MiniBatches:
         self._blocks: dict[int, Block] = {}
 
     def __iter__(self) -> Iterator[Block]:
+        return self.within(slice(0, self.n_rows))
+
+    def parts(self, n_parts: int) -> list[slice]:
+        """Return the rows in about so many parts of whole blocks, in order."""
+        size = -(-self.n_rows // (n_parts * self.block_size)) * self.block_size
+        return [slice(start, min(start + size, self.n_rows)) for start in range(0, self.n_rows, size)]
+
+    def within(self, rows: slice) -> Iterator[Block]:
+        """Yield the blocks of some of the rows in order, or shuffled; the first of these begins a block."""
         order = self._order()
         on_device = None if order is None else order.to(self.rows.y.device)
-        for start in range(0, self.n_rows, self.block_size):
-            chosen = slice(start, min(start + self.block_size, self.n_rows))
+        for start in range(rows.start, rows.stop, self.block_size):
+            chosen = slice(start, min(start + self.block_size, rows.stop))
             if not self._copies:
                 yield self._view(chosen)
             elif order is None:
@@ -136,14 +146,14 @@ class MiniBatches:
         return torch.randperm(n_rows, generator=self.generator, device="cpu", dtype=narrow)
 
     def _view(self, chosen: slice) -> Block:
-        """Return consecutive rows where they are; all of them are cut once, which keeps small steps cheap."""
-        if self._blocks:
-            return self._blocks[self.n_rows]
+        """Return consecutive rows where they are, cut once, which keeps small steps and passes cheap."""
+        if chosen.start in self._blocks:
+            return self._blocks[chosen.start]
         _, y, weight = self.rows
         rows = Rows(self._read(chosen, chosen), y[chosen], None if weight is None else weight[chosen])
         block = Block.cut(rows, self._predicted[: len(rows.y)], self.batch_size)
-        if self.block_size == self.n_rows:
-            self._blocks[self.n_rows] = block
+        if self.n_rows <= MOST_VIEWS * self.batch_size:
+            self._blocks[chosen.start] = block
         return block
 
     def _copy(self, on_host: slice | torch.Tensor, on_device: slice | torch.Tensor) -> Block:

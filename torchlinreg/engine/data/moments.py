@@ -106,6 +106,10 @@ class SparseVariances:
         self._n_rows += other._n_rows
         return self
 
+    def fork(self) -> Self:
+        """Return mean squares over no rows yet."""
+        return SparseVariances(self._mean)
+
     @property
     def value(self) -> torch.Tensor:
         """The variances, shape (n_features,); zero for those below rounding."""

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import torch
 
-from torchlinreg.engine.data.products import sandwich
+from torchlinreg.engine.data.products import multiply_column, multiply_transposed, sandwich, suits_numpy
 
 
 class Operator(ABC):
@@ -101,13 +101,7 @@ class Operator(ABC):
         """Return the operator on another device, in another precision, or as another tensor has both."""
 
     def in_double(self, shift: torch.Tensor) -> "Operator":
-        """Return the operator with products in float64, by widening rows as they are read if need be.
-
-        Parameters
-        ----------
-        shift : torch.Tensor of shape (n_features,), float64
-            What is subtracted from each row, or zeros.
-        """
+        """Return the operator, less a shift or zeros in float64, with products in float64."""
         return self if self.dtype == shift.dtype else Standardized(self, shift)
 
     @abstractmethod
@@ -148,6 +142,7 @@ class DenseOperator(Operator):
 
     def __init__(self, tensor: torch.Tensor):
         self.tensor, self._transposed = tensor, tensor.t()
+        self._array = tensor.numpy() if suits_numpy(tensor) else None
 
     @property
     def shape(self) -> torch.Size:
@@ -179,21 +174,31 @@ class DenseOperator(Operator):
 
     def matmul(self, W: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return X W."""
+        if out is not None and self._array is not None and W.shape[1] == 1:
+            return multiply_column(self._array, W, out)
         return torch.mm(self.tensor, W, out=out)
 
     def affine(self, intercept: torch.Tensor, W: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return X W + intercept in `out`."""
+        if self._array is not None and W.shape[1] == 1:
+            return multiply_column(self._array, W, out).add_(intercept)
         return torch.addmm(intercept, self.tensor, W, out=out)
 
     def rmatmul(self, R: torch.Tensor, out: torch.Tensor | None = None, alpha: float = 1.0) -> torch.Tensor:
         """Return alpha Xᵀ R."""
+        if self._array is not None and R.shape[1] == 1:
+            product = multiply_transposed(self._array, R)
+            return product.mul_(alpha) if out is None else torch.mul(product, alpha, out=out)
         if out is None:
             return self._transposed @ R if alpha == 1.0 else (self._transposed @ R).mul_(alpha)
         return torch.addmm(out, self._transposed, R, beta=0.0, alpha=alpha, out=out)
 
     def add_rmatmul(self, total: torch.Tensor, R: torch.Tensor, alpha: float) -> None:
         """Add alpha Xᵀ R to `total`."""
-        total.addmm_(self._transposed, R, alpha=alpha)
+        if self._array is not None and R.shape[1] == 1:
+            total.add_(multiply_transposed(self._array, R), alpha=alpha)
+        else:
+            total.addmm_(self._transposed, R, alpha=alpha)
 
     def apply(self, module: torch.nn.Linear) -> torch.Tensor:
         """Call the module."""
@@ -242,8 +247,7 @@ class DenseOperator(Operator):
 class Standardized(Operator):
     """X - 1 shiftᵀ in the precision of the shift, subtracted from dense rows as they are read.
 
-    Centring in the algebra, as X W - 1 (shiftᵀ W), would lose the digits that a large offset takes; so only the rows
-    are to be had, and products with them.
+    Centring in the algebra, as X W - 1 (shiftᵀ W), would lose the digits that a large offset takes.
 
     Parameters
     ----------

@@ -1,11 +1,46 @@
-"""Products of a dense matrix with itself."""
+"""Products of a dense matrix with single columns, and with itself."""
 
+import numpy as np
 import torch
 
 from torchlinreg.engine.runtime.devices import at_once
+from torchlinreg.engine.runtime.threads import in_parallel
 
+# From so many numbers and columns on, NumPy's products with a single column come at memory speed, which torch's do on
+# some processors only; below, torch's cost less to call
+NUMPY_ELEMENTS, NUMPY_COLUMNS = 2**17, 32
+GRAM_ELEMENTS = 2**18  # numbers in a part of a matrix that is multiplied with itself: those that the cache holds
+GRAM_PARTS = 16  # at most, each with a product of its own
 PAIRED = 64  # columns, whose products with each other are worth a matrix of their own
 PAIRED_ELEMENTS = 2**19  # numbers in a piece of that matrix
+
+
+def suits_numpy(matrix: torch.Tensor) -> bool:
+    """Whether NumPy is to multiply this matrix with single columns."""
+    n_columns = matrix.shape[1]
+    return n_columns >= NUMPY_COLUMNS and matrix.numel() >= NUMPY_ELEMENTS and matrix.device.type == "cpu"
+
+
+def multiply_column(matrix: np.ndarray, column: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Return X w in `out`, for w of shape (n_columns, 1)."""
+    np.dot(matrix, column.numpy()[:, 0], out=out.numpy()[:, 0])
+    return out
+
+
+def multiply_transposed(matrix: np.ndarray, column: torch.Tensor) -> torch.Tensor:
+    """Return Xᵀ r, for r of shape (n_rows, 1)."""
+    return torch.from_numpy(np.dot(column.numpy()[:, 0], matrix))[:, None]
+
+
+def gram(matrix: torch.Tensor) -> torch.Tensor:
+    """Return Xᵀ X."""
+    if matrix.device.type != "cpu":
+        return matrix.T @ matrix
+    n_rows, n_columns = matrix.shape
+    X = matrix.numpy()  # which computes half of a product of a matrix with itself, as the other half is the same
+    size = max(1, GRAM_ELEMENTS // max(1, n_columns), -(-n_rows // GRAM_PARTS))
+    parts = in_parallel(lambda start: X[start : start + size].T @ X[start : start + size], range(0, n_rows, size))
+    return torch.from_numpy(sum(parts))
 
 
 def sandwich(matrix: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -41,4 +76,6 @@ def _sandwich(matrix: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         (nonzero,) = weight.nonzero(as_tuple=True)
         if len(nonzero) < len(matrix):
             matrix, weight = matrix[nonzero], weight[nonzero]
-    return matrix.T @ (matrix * weight[:, None])
+    size = max(1, GRAM_ELEMENTS // max(1, matrix.shape[1]), -(-len(matrix) // GRAM_PARTS))
+    parts = list(zip(matrix.split(size), weight[:, None].split(size), strict=True))
+    return sum(in_parallel(lambda part: part[0].T @ (part[0] * part[1]), parts))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self, TypeVar
@@ -11,11 +12,15 @@ import torch
 from torchlinreg.engine.data.batches import Batch, MiniBatches, Rows
 from torchlinreg.engine.data.operators import DenseOperator, Operator, Standardized
 from torchlinreg.engine.runtime.devices import at_once
+from torchlinreg.engine.runtime.threads import in_parallel
 
-PASS_ELEMENTS = 2**20  # features in a block of a full pass, which both its products should find in the cache
+PASS_BYTES = 2**21  # of features in a block of a full pass, which both its products should find in the cache
+PARALLEL_ELEMENTS = 2**20  # features, from which on a pass is worth sharing among threads
+PARTS = 32  # of a pass, each taken by one thread, and merged in their order: as many whatever the number of threads
 PREDICTIONS = 2**18  # at once, as each goes through several steps
 SAMPLE_ROWS = 2**12  # gathered at once
 SMALL_ELEMENTS = 2**18  # rows with no more features than this, together, may be copied freely
+SKETCHED = 16  # times as many rows as features, at most, are factorised
 NO_WEIGHT = "sample_weight is zero for all rows of a part of the table; give other weights or parts."
 
 
@@ -27,6 +32,9 @@ class Reduction(Protocol):
 
     def merge(self, other: Self) -> Self:
         """Return the reduction of the rows of both; this one may be overwritten."""
+
+    def fork(self) -> Self | None:
+        """Return a reduction of no rows that other threads may update, or None if the rows have to come in order."""
 
 
 R = TypeVar("R", bound=Reduction)
@@ -92,9 +100,11 @@ class MemorySource:
         return self.X.is_sparse
 
     @property
-    def work(self) -> tuple[int, int]:
-        """Numbers stored, and the multiplications in factorising them for each column."""
-        return self.X.n_stored, self.X.n_stored * min(self.shape) * self.n_columns
+    def factorization_work(self) -> int:
+        """Multiplications in factorising the rows, or a sketch of them, for each column."""
+        n_rows, n_features = self.shape
+        n_stored = min(n_rows, SKETCHED * n_features) * self.X.mean_nnz
+        return n_stored * min(self.shape) * self.n_columns
 
     @property
     def n_columns(self) -> int:
@@ -162,32 +172,60 @@ class MemorySource:
         block_rows : int, optional
             Rows in a block; by default as many as the cache holds.
         """
-        first_row = 0
-        for block in self._pass if block_rows is None else self._blocks_of(block_rows, block_elements=0):
-            for batch in block.batches:
-                reduction.update(batch if first_row == 0 else batch._replace(first_row=first_row))
-                first_row += len(batch.y)
+        idle = self._idle if block_rows is None else [self._new_pass(block_rows)]
+        on_host = self.X.device.type == self.y.device.type == "cpu"
+        if not on_host or self.X.n_stored < PARALLEL_ELEMENTS or reduction.fork() is None:
+            return _update(reduction, idle[0], slice(0, len(self)))
+
+        def reduce_part(rows: slice) -> R:
+            batches = idle.pop() if idle else self._new_pass(block_rows)
+            try:
+                return _update(reduction.fork(), batches, rows)
+            finally:
+                idle.append(batches)
+
+        for part in in_parallel(reduce_part, idle[0].parts(PARTS)):
+            reduction = reduction.merge(part)
         return reduction
 
     def reduce_subsample(self, reduction: R, n_rows: int, generator: torch.Generator) -> R:
         """Update a reduction by rows drawn with replacement, and return it."""
-        elements = at_once(PASS_ELEMENTS, self.y.device)
-        for block in self._blocks_of(self._block_rows, generator, n_draws=n_rows, block_elements=elements):
+        drawn = self._blocks_of(self._block_rows, generator, n_draws=n_rows, block_elements=self._pass_elements)
+        for block in drawn:
             for batch in block.batches:
                 reduction.update(batch)
         return reduction
 
-    @cached_property
-    def _block_rows(self) -> int:
-        elements, predictions = (at_once(n, self.y.device) for n in (PASS_ELEMENTS, PREDICTIONS))
-        return max(1, min(elements // max(1, self.X.mean_nnz), predictions // self.n_columns))
+    @property
+    def _pass_elements(self) -> int:
+        return at_once(PASS_BYTES // self.X.dtype.itemsize, self.y.device)
 
     @cached_property
-    def _pass(self) -> MiniBatches:
-        return self._blocks_of(self._block_rows, block_elements=at_once(PASS_ELEMENTS, self.y.device))
+    def _block_rows(self) -> int:
+        predictions = at_once(PREDICTIONS, self.y.device)
+        return max(1, min(self._pass_elements // max(1, self.X.mean_nnz), predictions // self.n_columns))
+
+    @cached_property
+    def _idle(self) -> list[MiniBatches]:
+        """What passes go by and no thread is at, each with buffers of its own."""
+        return [self._new_pass()]
+
+    def _new_pass(self, block_rows: int | None = None) -> MiniBatches:
+        if block_rows is not None:
+            return self._blocks_of(block_rows, block_elements=0)
+        return self._blocks_of(self._block_rows, block_elements=self._pass_elements)
 
     def _blocks_of(self, batch_size: int, generator: torch.Generator | None = None, **options) -> MiniBatches:
         return MiniBatches(Rows(self.X, self.y, self.weight), self.n_columns, batch_size, generator, **options)
+
+
+def _update(reduction: R, batches: MiniBatches, rows: slice) -> R:
+    first_row = rows.start
+    for block in batches.within(rows):
+        for batch in block.batches:
+            reduction.update(batch if first_row == 0 else batch._replace(first_row=first_row))
+            first_row += len(batch.y)
+    return reduction
 
 
 def as_operator(X: torch.Tensor | Operator) -> Operator:
@@ -214,6 +252,12 @@ class RowMean(ABC):
         """Return the mean over the rows of both."""
         self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
         return self
+
+    def fork(self) -> Self:
+        """Return the mean over no rows yet."""
+        other = copy(self)
+        other._total, other._n_rows = 0.0, 0
+        return other
 
     @property
     def value(self) -> torch.Tensor:

@@ -69,6 +69,9 @@ class SufficientStatistics:
         """Return the statistics of the rows of both."""
         return self.merge_all([self, other])
 
+    def fork(self) -> None:
+        """Return nothing: rows are taken in one after the other, so that the bits do not depend on who does it."""
+
     def add(self, source: MemorySource) -> Self:
         """Take in the rows of a source, and return the statistics."""
         n_features = source.shape[1]

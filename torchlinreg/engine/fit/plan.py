@@ -16,6 +16,7 @@ TEXTBOOK_BATCH = 32
 DESCENT_BATCH = 4096
 SKETCHES = {
     "exact": "found from all {n} rows",
+    "gram": "found from products of columns over all {n} rows",
     "subsample": "found from a random sample of rows, as there are many",
     "countsketch": "found from a CountSketch of all {n} rows, as a sample did not represent them",
 }

@@ -17,7 +17,13 @@ from torchlinreg.engine.objective.objective import Objective
 from torchlinreg.engine.objective.penalties import Penalty
 from torchlinreg.engine.objective.robust_scale import initial_scale
 from torchlinreg.engine.preconditioning.choose import choose_conditioning, is_exact
-from torchlinreg.engine.preconditioning.conditioning import Conditioned, condition_by_sketch, condition_exactly
+from torchlinreg.engine.preconditioning.conditioning import (
+    Conditioned,
+    condition_by_gram,
+    condition_by_sketch,
+    condition_exactly,
+)
+from torchlinreg.engine.preconditioning.gram import suits_gram
 from torchlinreg.engine.preconditioning.transforms import Transform
 from torchlinreg.engine.solvers.full_batch.continuation import Continuation
 from torchlinreg.engine.solvers.solver import run
@@ -66,9 +72,9 @@ class Problem:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether the sketch has as many independent columns as there are: a subsample may have missed some."""
+        """Whether the sketch has as many independent columns as there are: samples and products miss some."""
         conditioned = self.conditioned
-        return conditioned.sketch != "subsample" or self.transform.rank == conditioned.n_features
+        return conditioned.sketch not in ("gram", "subsample") or self.transform.rank == conditioned.n_features
 
     @property
     def tol(self) -> float:
@@ -82,7 +88,9 @@ class Problem:
         return max(tol, AUTO_TOL_OF_CURVES if loss.is_smooth else AUTO_TOL_OF_JUMPS)
 
     def encode(self, theta: torch.Tensor | None) -> torch.Tensor:
-        """Return theta, given in the units of the data, in standard units; zeros for None."""
+        """Return theta, given in the units of the data, in standard units; for None what is known, or zeros."""
+        if theta is None and self.conditioned.right_side is not None:
+            return self.transform(self.transform.rmatvec(self.conditioned.right_side))
         if theta is None:
             n_theta = self.conditioned.n_features + self.settings.fit_intercept
             return self.conditioned.shift.new_zeros(n_theta, self.source.n_columns)
@@ -146,9 +154,14 @@ class Problem:
         return torch.where(value > 0, value, 1.0).expand(self.source.n_columns)
 
 
-def sketches(source: MemorySource) -> Iterator[str]:
-    """Yield the sketches to try: all rows where they are few, else a subsample, then a CountSketch."""
-    yield from ("exact",) if is_exact(source) else ("subsample", "countsketch")
+def sketches(source: MemorySource, settings: Settings, method: str | None) -> Iterator[str]:
+    """Yield the sketches to try: all rows where they are few, or their products, or a subsample, then a CountSketch."""
+    if is_exact(source):
+        yield "exact"
+        return
+    if settings.is_quadratic and method == "whiten" and suits_gram(source):
+        yield "gram"
+    yield from ("subsample", "countsketch")
 
 
 def first_conditioning(source: MemorySource, settings: Settings) -> str | None:
@@ -186,11 +199,13 @@ def _condition(source: MemorySource, settings: Settings, sketch: str, method: st
     # What suits the mean of several weights nearly suits each of them
     weight = source.weight
     mean = source if weight is None else replace(source, weight=weight.mean(1, keepdim=True))
+    # The same seed each time: the sample, and with it the shift, stays the same
+    generator = torch.Generator("cpu").manual_seed(settings.seed)
     if sketch == "exact":
         conditioned = condition_exactly(mean, method, fit_intercept=settings.fit_intercept)
+    elif sketch == "gram":
+        conditioned = condition_by_gram(mean, settings.dtype, fit_intercept=settings.fit_intercept, generator=generator)
     else:
-        # The same seed each time: the sample, and with it the shift, stays the same
-        generator = torch.Generator("cpu").manual_seed(settings.seed)
         conditioned = condition_by_sketch(
             mean, method, sketch, settings.dtype, fit_intercept=settings.fit_intercept, generator=generator
         )

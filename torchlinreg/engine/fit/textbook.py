@@ -53,7 +53,9 @@ def fit_textbook(
     DivergedError
         If the learning rate is too large for the data.
     """
-    with training_mode(*source.work, inference=settings.backend == "analytic" and _by_hand(settings)):
+    at_once = textbook_batch(settings.batch_size, len(source)) * source.X.mean_nnz
+    inference = settings.backend == "analytic" and _by_hand(settings)
+    with training_mode(at_once, source.factorization_work, inference=inference):
         training = _assemble(source, theta, settings, training_state)
         history, stopping = History(settings), Stopping(settings)
         with history.interruptible(training.has_learnt):

@@ -44,14 +44,14 @@ def fit_untuned(source: MemorySource, settings: Settings, start: torch.Tensor | 
         Near the optimum, if anybody knows where that is.
     """
     history, method, theta = History(settings), first_conditioning(source, settings), None
-    with training_mode(*source.work, inference=settings.backend == "analytic"):
+    with training_mode(0, source.factorization_work, inference=settings.backend == "analytic"):
         with history.interruptible(lambda: history.best is not None):
-            for sketch in sketches(source):
+            for sketch in sketches(source, settings, method):
                 problem = precondition(source, settings, sketch, method)
                 method = problem.method
-                theta = problem.encode(start) if theta is None else theta
                 if not problem.is_reliable:
                     continue
+                theta = problem.encode(start) if theta is None else theta
                 if start is None and sketch != "countsketch":
                     theta = sgd_epoch(problem, theta, history)
                 if settings.is_quadratic:
@@ -92,6 +92,9 @@ def sgd_epoch(problem: Problem, theta: torch.Tensor, history: History) -> torch.
     n_rows, penalty = len(source), problem.penalty
     batch_size = untuned_batch(settings.batch_size, n_rows)
     given = not isinstance(settings.batch_size, str)
+    if conditioned.right_side is not None and not given:
+        history.plan["batch_size"] = (n_rows, "steps of all rows, as their products are known")
+        return theta
     if conditioned.sketch == "exact" and not (given and batch_size < n_rows):
         history.plan["batch_size"] = (n_rows, "steps of all rows, as they are few, or wide and sparse")
         return theta

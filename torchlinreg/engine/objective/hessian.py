@@ -1,5 +1,6 @@
 """The Hessian of an objective: a matrix for each column, or one for all, and a diagonal."""
 
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -8,6 +9,7 @@ import torch
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.operators import DenseOperator
 
+FORKED_ELEMENTS = 2**18  # of a matrix of which threads may each have some
 SYSTEM_ELEMENTS = 2**24  # numbers in the systems of equations that are solved at once
 
 
@@ -142,6 +144,15 @@ class HessianSum:
         self._matrix, self._majorizer = self._matrix + other._matrix, self._majorizer + other._majorizer
         self._gradient, self._n_rows = self._gradient + other._gradient, self._n_rows + other._n_rows
         return self
+
+    def fork(self) -> Self | None:
+        """Return sums over no rows yet, unless many of these would not fit."""
+        if self._loss.by_autograd or self._transform.n_directions**2 * len(self._columns) > FORKED_ELEMENTS:
+            return None
+        other = copy(self)
+        other._matrix = other._majorizer = other._gradient = 0.0
+        other._n_rows = 0
+        return other
 
     def means(self, n_columns: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return matrices of second derivatives and of the majorizer, zero for other columns, and the gradient."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple, Self
 
 import torch
@@ -77,7 +77,7 @@ class Objective:
 
     def evaluate(self, theta: torch.Tensor) -> Evaluation:
         """Evaluate at weights and intercepts, with the gradient in these."""
-        sums = self.source.reduce(LossAndGradient(self.model(theta), self.loss, theta, self.reported_loss))
+        sums = self.source.reduce(LossAndGradient(partial(self.model, theta), self.loss, theta, self.reported_loss))
         value, gradient, reported = sums.means()
         if self.penalty is not None:
             weights = theta[: self.source.shape[1]]
@@ -198,15 +198,17 @@ class LossAndGradient:
 
     Parameters
     ----------
-    model : Model
+    make_model : callable () -> Model
+        Returns a model of theta.
     loss : Loss
     theta : torch.Tensor of shape (n_theta, n_columns)
     reported_loss : Loss, optional
         Another loss to sum beside.
     """
 
-    def __init__(self, model: Model, loss: Loss, theta: torch.Tensor, reported_loss: Loss | None = None):
-        self._model, self._loss, self._reported_loss = model, loss, reported_loss
+    def __init__(self, make_model: Callable, loss: Loss, theta: torch.Tensor, reported_loss: Loss | None = None):
+        self._model, self._loss, self._reported_loss = make_model(), loss, reported_loss
+        self._arguments = make_model, loss, theta, reported_loss
         self._value, self._gradient, self._n_rows = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta), 0
         self._reported = None if reported_loss is None else torch.zeros_like(self._value)
 
@@ -228,6 +230,10 @@ class LossAndGradient:
         if self._reported is not None:
             self._reported = self._reported + other._reported
         return self
+
+    def fork(self) -> Self | None:
+        """Return sums over no rows yet; a function of the user's is not called by several threads at once."""
+        return None if self._loss.by_autograd else LossAndGradient(*self._arguments)
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the mean loss, its gradient, and the mean of the other loss, or of the same."""

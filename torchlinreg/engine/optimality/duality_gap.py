@@ -7,6 +7,7 @@ answer is: then the gap shows what the answer lacks.
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -153,6 +154,14 @@ class DualityGap:
         self._sums, self._gradient = self._sums + other._sums, self._gradient + other._gradient
         self._n_rows += other._n_rows
         return self
+
+    def fork(self) -> Self | None:
+        """Return sums over no rows yet."""
+        if self._objective.loss.by_autograd:
+            return None
+        other = copy(self)
+        other._sums, other._gradient, other._n_rows = torch.zeros_like(self._sums), torch.zeros_like(self._gradient), 0
+        return other
 
     def result(self, size_of: Callable) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the gap, and what of it may be rounding, of shape (n_columns,).

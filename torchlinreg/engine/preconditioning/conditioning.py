@@ -18,7 +18,9 @@ from torchlinreg.engine.preconditioning.factorizations import (
     largest_eigenvalues,
     normalize_spectrum,
     whiten,
+    whiten_covariance,
 )
+from torchlinreg.engine.preconditioning.gram import GramSum, gram_dtype
 from torchlinreg.engine.preconditioning.sketch import GramProduct, choose_shift, countsketch, subsample
 from torchlinreg.engine.preconditioning.transforms import Transform
 
@@ -42,11 +44,13 @@ class Conditioned:
         Of the features, if columns depend on each other.
     condition : float
         Estimated condition number of the centred and scaled columns, as far as they are independent.
-    sketch : {"exact", "subsample", "countsketch"}
-        What the transform was found from. With "exact", one step of one is the answer.
+    sketch : {"exact", "gram", "subsample", "countsketch"}
+        What the transform was found from. With "exact", one step of one is the answer, with "gram" nearly so.
     row_norm_bound : float
         Estimate of the mean squared norm of a whitened row, each weighted by itself; the number of directions if tails
         are light.
+    right_side : torch.Tensor of shape (n_features + 1, n_targets) or None
+        Of the normal equations, where it is known: means of features times targets, and of targets.
     """
 
     source: MemorySource
@@ -59,6 +63,7 @@ class Conditioned:
     condition: float
     sketch: str
     row_norm_bound: float
+    right_side: torch.Tensor | None = None
 
     @property
     def n_features(self) -> int:
@@ -68,7 +73,7 @@ class Conditioned:
     @property
     def largest_curvature(self) -> float:
         """Largest eigenvalue that a sketch of this size leaves, where one is meant (Marchenko & Pastur)."""
-        if self.sketch == "exact":
+        if self.sketch in ("exact", "gram"):
             return 1.0
         return (1.0 + (self.n_features / sketch_rows(*self.source.shape)) ** 0.5) ** 2
 
@@ -233,6 +238,58 @@ def condition_by_sketch(
         condition=cond,
         sketch=kind,
         row_norm_bound=row_norm_bound,
+    )
+
+
+def condition_by_gram(
+    source: MemorySource, dtype: torch.dtype, *, fit_intercept: bool, generator: torch.Generator
+) -> Conditioned:
+    """Whiten a large source with few columns by their products over all rows.
+
+    Without directions, if the condition number does not allow that in a precision that is worth its costs.
+
+    Parameters
+    ----------
+    source : MemorySource
+    dtype : torch.dtype
+        Precision to multiply in.
+    fit_intercept : bool
+    generator : torch.Generator
+        Draws a few rows, to look at first.
+    """
+    n_rows, n_features = source.shape
+    few = source.sample(torch.randint(n_rows, (SAMPLE_ROWS,), generator=generator, device="cpu"))
+    zero = few.new_zeros(n_features, dtype=torch.float64)
+    shift = choose_shift(few, dtype) if fit_intercept else zero
+    y, y_shift, y_scale = standardize(source.y.double(), source.weight, centre=fit_intercept)
+    weight = None if source.weight is None else source.weight.to(dtype)
+    found = replace(source, y=y.to(dtype), weight=weight)
+    few = few.double() - shift
+    seen = few - few.mean(0) if fit_intercept else few
+    seen = seen[:, seen.any(0)]  # of rare indicators, a few rows say nothing
+    seen_condition = whiten(seen, quickly=True)[2] if seen.numel() else 1.0
+    precise = gram_dtype(source, seen_condition, root_mean_square(few, None))
+    directions, offset, bound, right_side = zero[:, None][:, :0], zero, 1.0, None
+    if precise is not None:
+        moments = found.reduce(GramSum(shift, precise)).moments(centre=fit_intercept)
+        whitened = whiten_covariance(moments.covariance)
+        if whitened is not None:
+            offset, right_side = moments.mean, moments.right_side
+            directions, bound = whitened
+    if shift.any() or dtype != source.X.dtype:
+        found = found.shifted(shift.to(dtype))
+    return Conditioned(
+        found,
+        shift,
+        torch.ones_like(shift),
+        y_shift,
+        y_scale,
+        Transform(directions, offset if fit_intercept else None),
+        None,
+        condition=bound,
+        sketch="gram",
+        row_norm_bound=float(n_features + fit_intercept),
+        right_side=right_side if fit_intercept or right_side is None else right_side[:-1],
     )
 
 

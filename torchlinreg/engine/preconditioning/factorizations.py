@@ -93,6 +93,25 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
     return Vt.T / singular / scale[:, None], RowSpace(Vt.T, scale), spread
 
 
+def whiten_covariance(covariance: torch.Tensor) -> tuple[torch.Tensor, float] | None:
+    """Find T with ``Tᵀ C T`` the identity and a bound of the condition number of the scaled columns, or None.
+
+    Parameters
+    ----------
+    covariance : torch.Tensor of shape (n_features, n_features), float64
+        C; None is returned where rounding has left it indefinite, or a column has no variance.
+    """
+    variance = covariance.diagonal()
+    if not ((variance > 0) & variance.isfinite()).all():
+        return None
+    scale = variance.sqrt()
+    factor, failed = torch.linalg.cholesky_ex(covariance / scale / scale[:, None], upper=True)
+    if failed:
+        return None
+    inverse, bound = _invert(factor)
+    return inverse / scale[:, None], bound
+
+
 def normalize_spectrum(sketch: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
     """Return the diagonal T = `size`, scaled so that no eigenvalue of ``Tᵀ C T`` is above one."""
     return size / max(largest_second_moment(DenseOperator(sketch * size)), EPS) ** 0.5

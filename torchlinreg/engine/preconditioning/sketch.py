@@ -5,6 +5,7 @@ represent all rows - heavy tails, rare indicators - a CountSketch adds all rows 
 Woodruff 2013, "Low rank approximation and regression in input sparsity time"), which cannot miss the row that matters.
 """
 
+from copy import copy
 from typing import Self
 
 import torch
@@ -73,6 +74,9 @@ class CountSketch:
         self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
         return self
 
+    def fork(self) -> None:
+        """Return nothing: the signs are drawn in the order of the rows."""
+
     def result(self, *, centre: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean, or zeros, and the sketch of the rows about it, of the same second moment on average."""
         offset = self._total / self._n_rows if centre else torch.zeros_like(self._total)
@@ -108,6 +112,12 @@ class GramProduct:
         """Return the product of the rows of both."""
         self._gradient, self._n_rows = self._gradient + other._gradient, self._n_rows + other._n_rows
         return self
+
+    def fork(self) -> Self:
+        """Return the product of no rows yet."""
+        other = copy(self)
+        other._gradient, other._n_rows = 0.0, 0
+        return other
 
     @property
     def value(self) -> torch.Tensor:

@@ -3,14 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from functools import partial
 from threading import Lock
 
 import torch
-from threadpoolctl import ThreadpoolController
 
-ONE_THREAD_ELEMENTS = 2**19  # features; up to here, and
-ONE_THREAD_OPERATIONS = 2**26  # multiplications in factorising them for each column, one thread does all the work
+from torchlinreg.engine.runtime.threads import one_thread
+
+ONE_THREAD_ELEMENTS = 2**22  # features that are computed with at once; up to here, and
+ONE_THREAD_OPERATIONS = 2**29  # multiplications in a factorisation, libraries get no threads of their own
 FULL = ("none", "ieee")  # precisions of products that are no shortcuts
 _ACCELERATOR = torch.accelerator.current_accelerator()
 _AUTOCAST = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
@@ -25,14 +26,14 @@ if os.name == "posix":
 
 @contextmanager
 def training_mode(n_elements: int, n_operations: int, *, inference: bool) -> Iterator[None]:
-    """Switch off what training does not need: autograd, reduced precision and, for little work, all threads but one.
+    """Switch off what training does not need: autograd, reduced precision and, mostly, the threads of libraries.
 
     Parameters
     ----------
     n_elements : int
-        Features of all rows.
+        Features that are computed with at once, where that is not a part of the rows for each worker.
     n_operations : int
-        Multiplications in factorising them.
+        Multiplications in the largest factorisation.
     inference : bool
         Whether no graph is ever built, so that inference mode makes small steps cheaper still.
     """
@@ -114,36 +115,3 @@ def _restore_switch(switch, found: str) -> None:
 
 
 full_precision = _FullPrecision()  # a setting of the whole process: fits in several threads share the one switch
-
-
-@cache
-def _openmp() -> ThreadpoolController:
-    """Find the libraries that compute on OpenMP's threads, torch's products and factorisations among them."""
-    return ThreadpoolController().select(user_api="openmp")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on the calling thread alone.
-
-    OpenMP's threads spin while they wait for each other. Where others use the machine too, a product of a few thousand
-    numbers then takes milliseconds, a hundred times what it takes alone. The number of threads belongs to the calling
-    thread, so that fits in several threads need not know of each other.
-    """
-    torch.get_num_threads()  # on its first call in a thread torch sets the number, which must not happen later
-    found = [(library, library.num_threads) for library in _openmp().lib_controllers]
-    try:
-        for library, _ in found:
-            library.set_num_threads(1)
-        yield
-    finally:
-        try:
-            _set_threads(found)
-        except KeyboardInterrupt:  # just here: once more, before it goes on its way
-            _set_threads(found)
-            raise
-
-
-def _set_threads(numbers: list[tuple]) -> None:
-    for library, n_threads in numbers:
-        library.set_num_threads(n_threads)
