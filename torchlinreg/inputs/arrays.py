@@ -13,6 +13,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from torchlinreg.engine.data.csr import CSROperator
+from torchlinreg.engine.data.moments import sum_is_finite
 from torchlinreg.engine.runtime.devices import carry, widest
 from torchlinreg.inputs.frames import FLOATS, advice, float_types, naming_columns, refuse_dates
 
@@ -145,8 +146,7 @@ def _check_arrays(estimator, X, y, *, reset: bool) -> tuple[np.ndarray, np.ndarr
     if sparse.issparse(X):
         X = _without_duplicates(X)
         stored = X.data
-    # A finite sum means that all terms are finite, and torch sums on all cores
-    if not to_tensor(stored).sum().isfinite():
+    if not sum_is_finite(to_tensor(stored)):
         assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
     return X, _finite_floats(y)
 
@@ -208,8 +208,7 @@ def _check_kind(tensor: torch.Tensor, name: str) -> torch.Tensor:
 
 def _refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
     """Refuse NaN and infinity, and name the columns that they are in."""
-    # A finite sum means that all terms are finite, and needs no mask of the size of the table
-    if tensor.sum().isfinite():
+    if sum_is_finite(tensor):
         return
     for what, trouble, found in (
         ("NaN", "Missing values", tensor.isnan()),

@@ -2,11 +2,17 @@
 
 from typing import Self
 
+import numpy as np
 import torch
 
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.source import MemorySource, RowMean
 from torchlinreg.engine.runtime.devices import widest
+from torchlinreg.engine.runtime.threads import in_parallel
+
+BLOCK_ROWS = 2**15  # of targets, that a thread computes with at once
+SUMMED = 2**20  # numbers, that a thread sums at once
+SMALLEST_SQUARE = 1e-30  # mean below which squares may have lost digits
 
 
 def standardize(
@@ -30,10 +36,71 @@ def standardize(
     matrix /= scale
     if centre:
         # What rounding the first mean left is small, but the same in every row: it would pass for a direction
-        rest = weighted_mean(matrix, weight)
+        rest = (matrix if weight is None else weight * matrix).mean(0)
         matrix -= rest
         shift = shift + scale * rest
     return matrix, shift, scale
+
+
+def standardize_targets(
+    y: torch.Tensor, weight: torch.Tensor | None, dtype: torch.dtype, *, centre: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what `standardize` does, computed in float64, in another precision; many rows are shared among threads.
+
+    Parameters
+    ----------
+    y : torch.Tensor of shape (n_rows, n_targets)
+    weight : torch.Tensor of shape (n_rows, 1), optional
+        With a mean of one.
+    dtype : torch.dtype
+    centre : bool
+    """
+    found = _shift_and_scale(y, weight, centre=centre) if len(y) > BLOCK_ROWS and y.device.type == "cpu" else None
+    if found is None:
+        y, shift, scale = standardize(y.to(widest(y.device)), weight, centre=centre)
+        return y.to(dtype), shift, scale
+    shift, scale = found
+    standard = torch.empty_like(y, dtype=dtype)
+
+    def write(rows: slice) -> None:
+        standard[rows] = (y[rows].double() - shift).div_(scale)
+
+    in_parallel(write, _blocks(y))
+    return standard, shift, scale
+
+
+def _shift_and_scale(y, weight, *, centre: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return mean and root mean square of each column, or None where squares are out of range."""
+
+    def mean(shift: torch.Tensor, power: int) -> torch.Tensor:
+        def total(rows: slice) -> torch.Tensor:
+            value = (y[rows].double() - shift).pow_(power)
+            return (value if weight is None else value.mul_(weight[rows])).sum(0)
+
+        return sum(in_parallel(total, _blocks(y))) / len(y)
+
+    shift = y[0].double()
+    shift = shift + mean(shift, 1) if centre else torch.zeros_like(shift)
+    square = mean(shift, 2)
+    in_range = (square > SMALLEST_SQUARE) & square.isfinite()
+    return (shift, square.sqrt()) if in_range.all() else None
+
+
+def _blocks(y: torch.Tensor) -> list[slice]:
+    return [slice(start, start + BLOCK_ROWS) for start in range(0, len(y), BLOCK_ROWS)]
+
+
+def sum_is_finite(numbers: torch.Tensor) -> bool:
+    """Whether the sum is finite, and so all terms: which needs no mask of the size of the table."""
+    numbers = numbers.flatten()
+    if numbers.device.type != "cpu" or not len(numbers):
+        return bool(numbers.sum().isfinite())
+    return bool(np.isfinite(in_parallel(_sum, numbers.split(SUMMED))).all())
+
+
+def _sum(numbers: torch.Tensor) -> float:
+    with np.errstate(all="ignore"):
+        return numbers.numpy().sum()
 
 
 def nearest_power_of_two(size: torch.Tensor) -> torch.Tensor:
@@ -50,6 +117,10 @@ def weighted_mean(matrix: torch.Tensor, weight: torch.Tensor | None) -> torch.Te
 
 def root_mean_square(matrix: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """Return the root of the weighted mean square of each column, without overflow; one for columns of zeros."""
+    if matrix.device.type == "cpu":
+        square = (matrix.square() if weight is None else matrix.square().mul_(weight)).mean(0)
+        if ((square > SMALLEST_SQUARE) & square.isfinite()).all():
+            return square.sqrt_()
     largest = matrix.abs().amax(0)
     largest = torch.where(largest > 0, largest, 1.0)
     squares = (matrix / largest).square_()

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from torchlinreg.engine.data.products import multiply_column, multiply_transposed, sandwich, suits_numpy
@@ -25,6 +26,8 @@ class Operator(ABC):
     """Whether only nonzero numbers are stored, so that no column can be shifted."""
     is_shifted: bool = False
     """Whether a shift is subtracted as rows are read."""
+    array: np.ndarray | None = None
+    """The matrix, where NumPy is to multiply it with single columns."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -142,7 +145,7 @@ class DenseOperator(Operator):
 
     def __init__(self, tensor: torch.Tensor):
         self.tensor, self._transposed = tensor, tensor.t()
-        self._array = tensor.numpy() if suits_numpy(tensor) else None
+        self.array = tensor.numpy() if suits_numpy(tensor) else None
 
     @property
     def shape(self) -> torch.Size:
@@ -174,20 +177,20 @@ class DenseOperator(Operator):
 
     def matmul(self, W: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return X W."""
-        if out is not None and self._array is not None and W.shape[1] == 1:
-            return multiply_column(self._array, W, out)
+        if out is not None and self.array is not None and W.shape[1] == 1:
+            return multiply_column(self.array, W, out)
         return torch.mm(self.tensor, W, out=out)
 
     def affine(self, intercept: torch.Tensor, W: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return X W + intercept in `out`."""
-        if self._array is not None and W.shape[1] == 1:
-            return multiply_column(self._array, W, out).add_(intercept)
+        if self.array is not None and W.shape[1] == 1:
+            return multiply_column(self.array, W, out).add_(intercept)
         return torch.addmm(intercept, self.tensor, W, out=out)
 
     def rmatmul(self, R: torch.Tensor, out: torch.Tensor | None = None, alpha: float = 1.0) -> torch.Tensor:
         """Return alpha Xᵀ R."""
-        if self._array is not None and R.shape[1] == 1:
-            product = multiply_transposed(self._array, R)
+        if self.array is not None and R.shape[1] == 1:
+            product = multiply_transposed(self.array, R)
             return product.mul_(alpha) if out is None else torch.mul(product, alpha, out=out)
         if out is None:
             return self._transposed @ R if alpha == 1.0 else (self._transposed @ R).mul_(alpha)
@@ -195,8 +198,8 @@ class DenseOperator(Operator):
 
     def add_rmatmul(self, total: torch.Tensor, R: torch.Tensor, alpha: float) -> None:
         """Add alpha Xᵀ R to `total`."""
-        if self._array is not None and R.shape[1] == 1:
-            total.add_(multiply_transposed(self._array, R), alpha=alpha)
+        if self.array is not None and R.shape[1] == 1:
+            total.add_(multiply_transposed(self.array, R), alpha=alpha)
         else:
             total.addmm_(self._transposed, R, alpha=alpha)
 

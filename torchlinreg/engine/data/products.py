@@ -1,5 +1,7 @@
 """Products of a dense matrix with single columns, and with itself."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -30,6 +32,57 @@ def multiply_column(matrix: np.ndarray, column: torch.Tensor, out: torch.Tensor)
 def multiply_transposed(matrix: np.ndarray, column: torch.Tensor) -> torch.Tensor:
     """Return Xᵀ r, for r of shape (n_rows, 1)."""
     return torch.from_numpy(np.dot(column.numpy()[:, 0], matrix))[:, None]
+
+
+class ResidualSums(NamedTuple):
+    """Sums over rows of their residuals X w + b - y.
+
+    Attributes
+    ----------
+    gradient : torch.Tensor of shape (n_features, n_columns)
+        Xᵀ residual, weighted.
+    total : torch.Tensor of shape (n_columns,)
+        Weighted sum.
+    squares : torch.Tensor of shape (n_columns,)
+        Weighted sum of squares.
+    """
+
+    gradient: torch.Tensor
+    total: torch.Tensor
+    squares: torch.Tensor
+
+
+def residual_sums(X, W: torch.Tensor, b: torch.Tensor, y: torch.Tensor, weight, out: torch.Tensor) -> ResidualSums:
+    """Go through rows once: residuals, and their products with the rows while these are in the cache.
+
+    Parameters
+    ----------
+    X : Operator of shape (n_rows, n_features)
+    W : torch.Tensor of shape (n_features, n_columns)
+    b : torch.Tensor of shape (1 or 0, n_columns)
+        Intercepts, if there are any.
+    y : torch.Tensor of shape (n_rows, n_targets)
+    weight : torch.Tensor of shape (n_rows, 1) or (n_rows, n_columns), or None
+    out : torch.Tensor of shape (n_rows, n_columns)
+        Overwritten.
+    """
+    if X.array is not None and W.shape[1] == 1:
+        return _residual_sums(X.array, W, b, y, weight, out)
+    residual = X.matmul(W, out=out) if not len(b) else X.affine(b, W, out)
+    residual.sub_(y)
+    weighted = residual if weight is None else residual * weight
+    return ResidualSums(X.rmatmul(weighted), weighted.sum(0), torch.linalg.vecdot(weighted, residual, dim=0))
+
+
+def _residual_sums(matrix: np.ndarray, W, b, y, weight, out) -> ResidualSums:
+    """Return the sums of one column. NumPy lets other threads in a few times only: each costs a wait for them."""
+    residual = np.dot(matrix, W.numpy()[:, 0], out=out.numpy()[:, 0])
+    residual -= y.numpy()[:, 0]
+    if len(b):
+        residual += b.numpy()[0]
+    weighted = residual if weight is None else residual * weight.numpy()[:, 0]
+    gradient = torch.from_numpy(np.dot(weighted, matrix))[:, None]
+    return ResidualSums(gradient, torch.tensor([weighted.sum()]), torch.tensor([weighted @ residual]))
 
 
 def gram(matrix: torch.Tensor) -> torch.Tensor:

@@ -89,7 +89,7 @@ class Problem:
 
     def encode(self, theta: torch.Tensor | None) -> torch.Tensor:
         """Return theta, given in the units of the data, in standard units; for None what is known, or zeros."""
-        if theta is None and self.conditioned.right_side is not None:
+        if theta is None and self.settings.is_quadratic and self.conditioned.right_side is not None:
             return self.transform(self.transform.rmatvec(self.conditioned.right_side))
         if theta is None:
             n_theta = self.conditioned.n_features + self.settings.fit_intercept

@@ -92,7 +92,7 @@ def sgd_epoch(problem: Problem, theta: torch.Tensor, history: History) -> torch.
     n_rows, penalty = len(source), problem.penalty
     batch_size = untuned_batch(settings.batch_size, n_rows)
     given = not isinstance(settings.batch_size, str)
-    if conditioned.right_side is not None and not given:
+    if conditioned.sketch == "gram" and not given:
         history.plan["batch_size"] = (n_rows, "steps of all rows, as their products are known")
         return theta
     if conditioned.sketch == "exact" and not (given and batch_size < n_rows):

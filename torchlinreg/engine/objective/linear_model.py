@@ -20,6 +20,8 @@ class Model(Protocol):
 
     parameters: list[torch.Tensor]
     """What an optimiser moves, in place."""
+    is_closed_form: bool
+    """Whether no graph is built."""
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return predictions of shape (n_rows, n_columns), and leave them in ``batch.predicted`` too."""
@@ -55,6 +57,8 @@ class AnalyticModel:
     Weights and intercept are rows of one tensor. Where the rows carry a column of ones, the intercept takes part in
     the same products. The gradient is not even formed unless somebody asks for it: a plain step adds the product.
     """
+
+    is_closed_form = True
 
     def __init__(self, theta: torch.Tensor, *, fit_intercept: bool, ones: bool = False):
         self._theta = theta.clone()
@@ -120,6 +124,8 @@ class AnalyticModel:
 
 class AutogradModel:
     """Two tensors with ``requires_grad``; torch finds the gradient from the written-out prediction."""
+
+    is_closed_form = False
 
     def __init__(self, theta: torch.Tensor, *, fit_intercept: bool):
         split = len(theta) - fit_intercept
@@ -194,6 +200,8 @@ def linear_module(n_features: int, n_columns: int, *, bias: bool, device, dtype:
 
 class LinearModel:
     """`torch.nn.Linear`, as the concise tutorials have it."""
+
+    is_closed_form = False
 
     def __init__(self, theta: torch.Tensor, *, fit_intercept: bool):
         n_features = len(theta) - fit_intercept

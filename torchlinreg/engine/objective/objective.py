@@ -1,6 +1,7 @@
 """The objective: mean loss of the predictions, and penalty of the weights."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple, Self
@@ -8,6 +9,7 @@ from typing import NamedTuple, Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.products import residual_sums
 from torchlinreg.engine.data.source import Mean, MemorySource
 from torchlinreg.engine.objective.hessian import Hessian, HessianSum, SecondOrder
 from torchlinreg.engine.objective.linear_model import Model
@@ -77,8 +79,10 @@ class Objective:
 
     def evaluate(self, theta: torch.Tensor) -> Evaluation:
         """Evaluate at weights and intercepts, with the gradient in these."""
-        sums = self.source.reduce(LossAndGradient(partial(self.model, theta), self.loss, theta, self.reported_loss))
-        value, gradient, reported = sums.means()
+        sums = LossAndGradient(partial(self.model, theta), self.loss, theta, self.reported_loss)
+        if self.loss.is_quadratic and self.reported_loss is None and sums.model.is_closed_form:
+            sums = SquaredResiduals(self.loss, theta, self.source)
+        value, gradient, reported = self.source.reduce(sums).means()
         if self.penalty is not None:
             weights = theta[: self.source.shape[1]]
             penalty = self.penalty.value(weights)
@@ -207,14 +211,14 @@ class LossAndGradient:
     """
 
     def __init__(self, make_model: Callable, loss: Loss, theta: torch.Tensor, reported_loss: Loss | None = None):
-        self._model, self._loss, self._reported_loss = make_model(), loss, reported_loss
+        self.model, self._loss, self._reported_loss = make_model(), loss, reported_loss
         self._arguments = make_model, loss, theta, reported_loss
         self._value, self._gradient, self._n_rows = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta), 0
         self._reported = None if reported_loss is None else torch.zeros_like(self._value)
 
     def update(self, block: Batch) -> None:
         """Predict a block, and add its losses and gradient."""
-        model, n_rows = self._model, len(block.y)
+        model, n_rows = self.model, len(block.y)
         model.backward(block, model.error(self._loss, model.predict(block), block))
         self._gradient.add_(model.gradient(), alpha=n_rows)
         model.zero_grad()
@@ -240,3 +244,47 @@ class LossAndGradient:
         value = self._value / self._n_rows
         reported = value if self._reported_loss is None else self._reported / self._n_rows
         return value, self._gradient / self._n_rows, reported
+
+
+class SquaredResiduals:
+    """Reduction: the same as `LossAndGradient` finds for a quadratic loss, from one sweep over the residuals.
+
+    Parameters
+    ----------
+    loss : Loss
+    theta : torch.Tensor of shape (n_theta, n_columns)
+    source : MemorySource
+        Has the precision of the products.
+    """
+
+    def __init__(self, loss: Loss, theta: torch.Tensor, source: MemorySource):
+        self._loss, self._theta, n_features = loss, theta.to(source.y.dtype), source.shape[1]
+        self._weights, self._intercept = self._theta[:n_features], self._theta[n_features:]
+        self._gradient, self._squares, self._n_rows = torch.zeros_like(theta), theta.new_zeros(theta.shape[1]), 0
+
+    def update(self, block: Batch) -> None:
+        """Add the squares and products of a block."""
+        sums = residual_sums(block.X, self._weights, self._intercept, block.y, block.weight, block.predicted)
+        n_features = len(self._weights)
+        self._gradient[:n_features] += sums.gradient
+        self._gradient[n_features:] += sums.total
+        self._squares += sums.squares
+        self._n_rows += len(block.y)
+
+    def merge(self, other: Self) -> Self:
+        """Return the sums over the rows of both."""
+        self._gradient, self._squares = self._gradient + other._gradient, self._squares + other._squares
+        self._n_rows += other._n_rows
+        return self
+
+    def fork(self) -> Self:
+        """Return sums over no rows yet."""
+        other = copy(self)
+        other._gradient, other._squares = torch.zeros_like(self._gradient), torch.zeros_like(self._squares)
+        other._n_rows = 0
+        return other
+
+    def means(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the mean loss, its gradient, and the mean loss again."""
+        value = self._squares * (0.5 * self._loss.lipschitz / self._n_rows)
+        return value, self._gradient * (self._loss.lipschitz / self._n_rows), value

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from torchlinreg.engine.data.moments import nearest_power_of_two, root_mean_square, sparse_moments, standardize
+from torchlinreg.engine.data.moments import (
+    nearest_power_of_two,
+    root_mean_square,
+    sparse_moments,
+    standardize,
+    standardize_targets,
+)
 from torchlinreg.engine.data.operators import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.preconditioning.choose import SAMPLE_ROWS, can_be_dense, is_exact, sketch_rows
@@ -167,6 +173,10 @@ def condition_exactly(source: MemorySource, method: str | None, *, fit_intercept
         size = scale if method is None else torch.ones_like(scale)
         directions, row_space, cond = normalize_spectrum(sketch, size), None, 1.0
     transform = Transform(directions, torch.zeros_like(shift) if fit_intercept else None)
+    weighted = y if weight is None else weight * y
+    right_side = X.T @ weighted / len(y)
+    if fit_intercept:
+        right_side = torch.cat([right_side, weighted.mean(0, keepdim=True)])
     return Conditioned(
         replace(source, X=DenseOperator(X), y=y, weight=weight),
         shift,
@@ -178,6 +188,7 @@ def condition_exactly(source: MemorySource, method: str | None, *, fit_intercept
         condition=cond,
         sketch="exact",
         row_norm_bound=float(transform.n_directions),
+        right_side=right_side if method == "whiten" and y.shape[1] == source.n_columns else None,
     )
 
 
@@ -223,12 +234,12 @@ def condition_by_sketch(
         # Numbers that are not stored cannot be shifted: their centre is taken care of in the algebra
         offset, shift, dtype = offset + shift, torch.zeros_like(shift), torch.float64
         transform = replace(transform, offset=offset if fit_intercept else None)
-    y, y_shift, y_scale = standardize(source.y.double(), source.weight, centre=fit_intercept)
     dtype = torch.float64 if cond > SINGLE_CONDITION else dtype
+    y, y_shift, y_scale = standardize_targets(source.y, source.weight, dtype, centre=fit_intercept)
     if not source.is_sparse and (shift.any() or dtype != source.X.dtype):
         source = source.shifted(shift.to(dtype))
     return Conditioned(
-        replace(source, y=y.to(dtype), weight=None if source.weight is None else source.weight.to(dtype)),
+        replace(source, y=y, weight=None if source.weight is None else source.weight.to(dtype)),
         shift,
         torch.ones_like(shift),
         y_shift,
@@ -261,13 +272,13 @@ def condition_by_gram(
     few = source.sample(torch.randint(n_rows, (SAMPLE_ROWS,), generator=generator, device="cpu"))
     zero = few.new_zeros(n_features, dtype=torch.float64)
     shift = choose_shift(few, dtype) if fit_intercept else zero
-    y, y_shift, y_scale = standardize(source.y.double(), source.weight, centre=fit_intercept)
+    y, y_shift, y_scale = standardize_targets(source.y, source.weight, dtype, centre=fit_intercept)
     weight = None if source.weight is None else source.weight.to(dtype)
-    found = replace(source, y=y.to(dtype), weight=weight)
+    found = replace(source, y=y, weight=weight)
     few = few.double() - shift
     seen = few - few.mean(0) if fit_intercept else few
     seen = seen[:, seen.any(0)]  # of rare indicators, a few rows say nothing
-    seen_condition = whiten(seen, quickly=True)[2] if seen.numel() else 1.0
+    seen_condition = whiten(seen, roughly=True)[2] if seen.numel() else 1.0
     precise = gram_dtype(source, seen_condition, root_mean_square(few, None))
     directions, offset, bound, right_side = zero[:, None][:, :0], zero, 1.0, None
     if precise is not None:
@@ -307,9 +318,9 @@ def condition_by_products(
         Precision to multiply in.
     fit_intercept : bool
     """
-    y, y_shift, y_scale = standardize(source.y.double(), source.weight, centre=fit_intercept)
+    y, y_shift, y_scale = standardize_targets(source.y, source.weight, dtype, centre=fit_intercept)
     weight = None if source.weight is None else source.weight.to(dtype)
-    source = replace(source, y=y.to(dtype), weight=weight)
+    source = replace(source, y=y, weight=weight)
     block_rows = max(1, BLOCK_ELEMENTS // max(1, source.X.mean_nnz))
     mean, variance = sparse_moments(source, block_rows, centre=fit_intercept)
     size = torch.ones_like(mean)
@@ -337,7 +348,7 @@ def condition_by_products(
 def _directions(sketch: torch.Tensor, method: str | None, *, is_exact: bool) -> tuple:
     """Return the weights' part of T, the row space if it is not everything, and the condition number."""
     if method == "whiten":
-        return whiten(sketch, quickly=not is_exact)
+        return whiten(sketch, roughly=not is_exact)
     size = torch.ones_like(sketch[0])
     if method is not None:
         size = size / root_mean_square(sketch, None)

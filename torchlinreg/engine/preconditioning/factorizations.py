@@ -12,8 +12,10 @@ import torch
 
 from torchlinreg.engine.data.moments import root_mean_square
 from torchlinreg.engine.data.operators import DenseOperator, Operator
+from torchlinreg.engine.data.products import gram
 
-QUICK_CONDITION = 1e5
+QUICK_CONDITION = 1e3  # up to which the products of columns serve, instead of an orthogonal factorisation, and
+ROUGH_CONDITION = 1e5  # the same where the transform is approximate anyway
 POWER_ITERATIONS = 50
 UNEVEN = 1e3  # times a row is larger than another, from which on a plain QR factorisation would lose its digits
 EPS = torch.finfo(torch.float64).eps
@@ -50,7 +52,7 @@ class RowSpace:
         return weights + (change - self.basis @ (self.basis.T @ change)) / scale
 
 
-def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor, RowSpace | None, float]:
+def whiten(sketch: torch.Tensor, *, roughly: bool = False) -> tuple[torch.Tensor, RowSpace | None, float]:
     """Find T of full column rank such that ``sketch @ T`` has orthogonal columns of mean square one.
 
     Columns are brought to one scale first. Singular values below float64's rounding of the largest are then taken for
@@ -59,9 +61,9 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
     Parameters
     ----------
     sketch : torch.Tensor of shape (n_rows, n_features), float64
-    quickly : bool
-        Whether to try the Cholesky factor of the columns' products first. That squares the condition number but, as
-        long as it is small, is as good for a transform that is approximate anyway.
+    roughly : bool
+        Whether the transform is approximate anyway. The Cholesky factor of the columns' products, which squares the
+        condition number, is then good enough unless that is large; else as long as it is small.
 
     Returns
     -------
@@ -72,13 +74,10 @@ def whiten(sketch: torch.Tensor, *, quickly: bool = False) -> tuple[torch.Tensor
         Condition number of the scaled columns, as far as they are independent, or an upper bound of it.
     """
     n_rows, n_features = sketch.shape
-    if quickly:
-        products = (sketch.T @ sketch).div_(n_rows)
-        scale = products.diagonal().sqrt()
-        factor, failed = torch.linalg.cholesky_ex(products / scale.outer(scale), upper=True)
-        inverse, bound = _invert(factor)
-        if not failed and bound < QUICK_CONDITION:
-            return inverse / scale[:, None], None, bound
+    if n_rows > n_features:
+        found = whiten_covariance(gram(sketch).div_(n_rows))
+        if found is not None and found[1] < (ROUGH_CONDITION if roughly else QUICK_CONDITION):
+            return found[0], None, found[1]
     scale, empty = root_mean_square(sketch, None), ~sketch.any(0)
     sketch = sketch / (scale * n_rows**0.5)
     if n_rows >= n_features:
