@@ -17,7 +17,7 @@ from torchlinreg.engine.data.statistics import SufficientStatistics
 from torchlinreg.engine.objective.hessian import HessianSum
 from torchlinreg.engine.objective.linear_model import AnalyticModel
 from torchlinreg.engine.objective.losses import Huber, SquaredError
-from torchlinreg.engine.objective.objective import LossAndGradient, Objective
+from torchlinreg.engine.objective.objective import LossAndGradient, Objective, SquaredResiduals
 from torchlinreg.engine.optimality.duality_gap import DualityGap
 from torchlinreg.engine.optimality.rounding import LossDifference
 from torchlinreg.engine.preconditioning.gram import GramSum
@@ -63,6 +63,10 @@ REDUCTIONS = {
     "LossDifference": (lambda: LossDifference(loss, theta, theta + 1), lambda found: found.value),
     "LossAndGradient": (
         lambda: LossAndGradient(make_model, loss, theta, SquaredError()),
+        lambda found: flat(found.means()),
+    ),
+    "SquaredResiduals": (
+        lambda: SquaredResiduals(SquaredError(), theta, source()),
         lambda found: flat(found.means()),
     ),
     "HessianSum": (

@@ -91,7 +91,7 @@ def test_a_callback_stops_textbook_mode(table, backend):
 
 def test_a_callback_stops_untuned_mode(table, backend):
     recorder = Recorder(stop_at=2)
-    model = TorchLinearRegressor(backend=backend).set_callbacks(recorder).fit(*table)
+    model = TorchLinearRegressor(backend=backend, tol=0.0).set_callbacks(recorder).fit(*table)
     assert model.n_iter_ == 2
     assert not model.converged_
     assert model.optimality_gap_ is None

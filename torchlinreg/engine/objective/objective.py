@@ -79,9 +79,10 @@ class Objective:
 
     def evaluate(self, theta: torch.Tensor) -> Evaluation:
         """Evaluate at weights and intercepts, with the gradient in these."""
-        sums = LossAndGradient(partial(self.model, theta), self.loss, theta, self.reported_loss)
-        if self.loss.is_quadratic and self.reported_loss is None and sums.model.is_closed_form:
+        if self.loss.is_quadratic and self.reported_loss is None and self.model(theta).is_closed_form:
             sums = SquaredResiduals(self.loss, theta, self.source)
+        else:
+            sums = LossAndGradient(partial(self.model, theta), self.loss, theta, self.reported_loss)
         value, gradient, reported = self.source.reduce(sums).means()
         if self.penalty is not None:
             weights = theta[: self.source.shape[1]]
@@ -211,14 +212,14 @@ class LossAndGradient:
     """
 
     def __init__(self, make_model: Callable, loss: Loss, theta: torch.Tensor, reported_loss: Loss | None = None):
-        self.model, self._loss, self._reported_loss = make_model(), loss, reported_loss
+        self._model, self._loss, self._reported_loss = make_model(), loss, reported_loss
         self._arguments = make_model, loss, theta, reported_loss
         self._value, self._gradient, self._n_rows = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta), 0
         self._reported = None if reported_loss is None else torch.zeros_like(self._value)
 
     def update(self, block: Batch) -> None:
         """Predict a block, and add its losses and gradient."""
-        model, n_rows = self.model, len(block.y)
+        model, n_rows = self._model, len(block.y)
         model.backward(block, model.error(self._loss, model.predict(block), block))
         self._gradient.add_(model.gradient(), alpha=n_rows)
         model.zero_grad()

@@ -272,13 +272,14 @@ def condition_by_gram(
     few = source.sample(torch.randint(n_rows, (SAMPLE_ROWS,), generator=generator, device="cpu"))
     zero = few.new_zeros(n_features, dtype=torch.float64)
     shift = choose_shift(few, dtype) if fit_intercept else zero
-    y, y_shift, y_scale = standardize_targets(source.y, source.weight, dtype, centre=fit_intercept)
-    weight = None if source.weight is None else source.weight.to(dtype)
-    found = replace(source, y=y, weight=weight)
     few = few.double() - shift
     seen = few - few.mean(0) if fit_intercept else few
     seen = seen[:, seen.any(0)]  # of rare indicators, a few rows say nothing
     seen_condition = whiten(seen, roughly=True)[2] if seen.numel() else 1.0
+    dtype = torch.float64 if seen_condition > SINGLE_CONDITION else dtype
+    y, y_shift, y_scale = standardize_targets(source.y, source.weight, dtype, centre=fit_intercept)
+    weight = None if source.weight is None else source.weight.to(dtype)
+    found = replace(source, y=y, weight=weight)
     precise = gram_dtype(source, seen_condition, root_mean_square(few, None))
     directions, offset, bound, right_side = zero[:, None][:, :0], zero, 1.0, None
     if precise is not None:

@@ -65,7 +65,7 @@ class ConjugateGradient:
             yield Iterate(theta, value, best.gap, n_passes)
             largest = best.gap.max().item()
             is_stuck = n_passes > 1 and (largest > previous / WORTHWHILE or n_passes >= self.max_iter)
-            if largest <= (self.floor if n_passes == 1 else self.tol) or stalled or is_stuck:
+            if largest <= (min(self.floor, self.tol) if n_passes == 1 else self.tol) or stalled or is_stuck:
                 return best._replace(n_passes=n_passes, stalled=stalled and largest > self.tol)
             previous = largest
             solution = yield from self._run(objective, theta, value, gradient, n_passes)
