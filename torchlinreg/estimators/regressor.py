@@ -256,7 +256,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             validation = UserData(X_val, y_val, sample_weight_val)
             data, held_out = hold_out(UserData(X, y, sample_weight), validation, parameters)
             X, y = check_X_y(self, data.X, data.y)
-            rows, dtype = place_rows(parameters, X, y, check_weight(data.sample_weight, X))
+            weight = check_weight(data.sample_weight, X, to_mean_one=False)
+            rows, dtype = place_rows(parameters, X, y, weight, to_mean_one=True)
             settings, epochs = make_settings(parameters, rows, dtype), self._epochs(data, y.ndim, dtype)
             warn_of_idle(parameters, find_defaults(type(self)), stacklevel=5)  # below scikit-learn's two wrappers
             if held_out is not None:

@@ -77,8 +77,17 @@ def check_weight(sample_weight, X, *, to_mean_one: bool = True) -> np.ndarray | 
         assert_all_finite(
             weight, input_name="sample_weight"
         )  # which _check_sample_weight does not do for a single number
-    if not to_mean_one:
-        return weight
+    return scale_to_mean_one(weight) if to_mean_one else weight
+
+
+def scale_to_mean_one(weight: np.ndarray) -> np.ndarray:
+    """Return weights of mean one.
+
+    Raises
+    ------
+    ValueError
+        If none is positive.
+    """
     largest = weight.max()
     if largest == 0:
         raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")

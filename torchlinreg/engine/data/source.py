@@ -74,12 +74,15 @@ class MemorySource:
         Mean one, so that a weight of two is a row written twice.
     n_models : int
         How many models, a column each, learn the same target; with more than one, y has a single column.
+    given_weight : torch.Tensor of shape (n_rows, 1) or None
+        Float64 weights as they were given, which those of mean one are rounded multiples of, where that is known.
     """
 
     X: Operator
     y: torch.Tensor
     weight: torch.Tensor | None = None
     n_models: int = 1
+    given_weight: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -119,7 +122,7 @@ class MemorySource:
             there = chosen.to(self.y.device)
             y = self.y.index_select(0, there)
             weight = None if self.weight is None else self.weight.index_select(0, there)
-        return replace(self, X=self.X.rows(chosen), y=y, weight=weight)
+        return replace(self, X=self.X.rows(chosen), y=y, weight=weight, given_weight=None)
 
     def fold(self, chosen: torch.Tensor) -> Self:
         """Return a copy of these rows as a source of its own: their weights have mean one again.

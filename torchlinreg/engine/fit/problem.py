@@ -16,6 +16,7 @@ from torchlinreg.engine.objective.losses import Loss
 from torchlinreg.engine.objective.objective import Objective
 from torchlinreg.engine.objective.penalties import Penalty
 from torchlinreg.engine.objective.robust_scale import initial_scale
+from torchlinreg.engine.optimality.refinement import NormalEquations, refine, why_refine
 from torchlinreg.engine.preconditioning.choose import choose_conditioning, is_exact
 from torchlinreg.engine.preconditioning.conditioning import (
     Conditioned,
@@ -26,7 +27,7 @@ from torchlinreg.engine.preconditioning.conditioning import (
 from torchlinreg.engine.preconditioning.gram import suits_gram
 from torchlinreg.engine.preconditioning.transforms import Transform
 from torchlinreg.engine.solvers.full_batch.continuation import Continuation
-from torchlinreg.engine.solvers.solver import run
+from torchlinreg.engine.solvers.solver import Solution, run
 
 AUTO_TOL = {torch.float32: 1e-10, torch.float64: 1e-20}
 AUTO_TOL_OF_CURVES = 1e-16  # at best, where the loss is no quadratic: the end of what float64 can tell, or
@@ -117,6 +118,28 @@ class Problem:
             self.make_model,
             seed=self.settings.seed,
         )
+
+    def refine(self, source: MemorySource, theta: torch.Tensor, solution: Solution) -> tuple:
+        """Return theta and its solution, refined on the rows as given where that shows, and what to say of it.
+
+        Parameters
+        ----------
+        source : MemorySource
+        theta : torch.Tensor of shape (n_features + fit_intercept, n_columns)
+            The solution in the units of the data.
+        solution : Solution
+        """
+        settings, conditioned = self.settings, self.conditioned
+        if not (settings.is_quadratic and self.method == "whiten"):
+            return theta, solution, {}
+        reason = why_refine(source, conditioned, theta, settings.dtype)
+        if reason is None:
+            return theta, solution, {}
+        l2 = None if settings.penalty is None else settings.penalty.l2 / settings.loss.lipschitz
+        refined = refine(NormalEquations(source, conditioned, l2), theta)
+        if refined is None:
+            return theta, solution, {}
+        return refined.theta, refined.improve(solution), {"refinement": (refined.n_steps, reason)}
 
     def make_model(self, theta: torch.Tensor, backend: str | None = None) -> Model:
         """Return a model of theta."""

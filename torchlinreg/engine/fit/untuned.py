@@ -67,9 +67,12 @@ def fit_untuned(source: MemorySource, settings: Settings, start: torch.Tensor | 
 def finish(source: MemorySource, problem: Problem, solution: Solution, history: History) -> Result:
     """Return the solution in the units of the data, with what is to be said of it."""
     how = "conjugate gradients, from the true residual each time" if problem.settings.is_quadratic else "Newton steps"
-    history.plan |= conditioned_entries(problem) | {"full_passes": (solution.n_passes, how)}
+    theta, entries = problem.decode(solution.theta), {"full_passes": (solution.n_passes, how)}
+    if history.n_left > 0:
+        theta, solution, refinement = problem.refine(source, theta, solution)
+        entries |= refinement
+    history.plan |= conditioned_entries(problem) | entries
     finished = solution.gap <= solution.resolution.clamp(min=problem.tol)
-    theta = problem.decode(solution.theta)
     gap = solution.gap + _rounding(source, problem, theta, solution.baseline_loss)
     if gap.isnan().any() and not problem.loss.by_autograd:
         raise torch.linalg.LinAlgError("the objective is out of the range of float64")

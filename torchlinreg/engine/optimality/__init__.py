@@ -1,4 +1,4 @@
-"""How far an answer is from the optimum: a certified duality gap, and what rounding adds.
+"""How far an answer is from the optimum: a certified duality gap, what rounding adds, and how to take it back.
 
 Imports: solvers, objective, preconditioning, data.
 """

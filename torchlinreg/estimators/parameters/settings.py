@@ -15,12 +15,23 @@ from torchlinreg.engine.runtime.devices import carry, has_double, resolve_device
 from torchlinreg.engine.solvers.minibatch.schedules import resolve_schedule
 from torchlinreg.estimators.parameters.refusals import check_backend, check_mode, check_whitening
 from torchlinreg.estimators.parameters.values import Parameters
-from torchlinreg.inputs.arrays import to_tensor
+from torchlinreg.inputs.arrays import scale_to_mean_one, to_tensor
 from torchlinreg.inputs.coefficients import per_target, plain_number
 
 
-def place_rows(parameters: Parameters, X, y, weight: np.ndarray | None) -> tuple[MemorySource, torch.dtype]:
+def place_rows(
+    parameters: Parameters, X, y, weight: np.ndarray | None, *, to_mean_one: bool = False
+) -> tuple[MemorySource, torch.dtype]:
     """Move validated data to the device to train on; return them with the precision to train in.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    X, y
+        Validated.
+    weight : ndarray of shape (n_samples,), optional
+    to_mean_one : bool, default=False
+        Whether to scale the weights, and to keep beside them what they were before that rounded them.
 
     Raises
     ------
@@ -31,8 +42,12 @@ def place_rows(parameters: Parameters, X, y, weight: np.ndarray | None) -> tuple
     device = _training_device(parameters, X.device)
     dtype = resolve_dtype(parameters.dtype, X.dtype, device)
     y = y.reshape(len(y), -1)
+    given = None
     if weight is not None:
-        weight = carry(torch.from_numpy(weight)[:, None], device, dtype)
+        if to_mean_one:
+            given = carry(to_tensor(weight)[:, None], device, widest(device))
+            weight = scale_to_mean_one(weight)
+        weight = carry(to_tensor(weight)[:, None], device, dtype)
     if parameters.is_untuned:  # X keeps its precision, as columns are centred before they are rounded
         copied_to = torch.float64 if is_exact(MemorySource(X, y)) else None
     else:
@@ -40,7 +55,7 @@ def place_rows(parameters: Parameters, X, y, weight: np.ndarray | None) -> tuple
         copied_to = None if X.dtype == dtype else dtype
     X_device = X.device if stays_on_host(X, device, copied_to) else device
     if parameters.is_untuned:
-        return MemorySource(X.to(X_device), y.to(device), weight), dtype
+        return MemorySource(X.to(X_device), y.to(device), weight, given_weight=given), dtype
     return MemorySource(carry(X, X_device, dtype), carry(y, device, dtype), weight), dtype
 
 
