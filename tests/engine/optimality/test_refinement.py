@@ -78,6 +78,12 @@ def nearly_dependent(rng, exponent):
     return X, X.sum(1) + rng.normal(size=40), None, True
 
 
+def noise():
+    """Residuals beside which hardly anything is to be seen of a line."""
+    x = np.arange(21.0)
+    return x[:, None] - 10.1, x + 1e5 * orthogonal_to_powers(), None, True
+
+
 PROBLEMS = {
     "polynomial": lambda rng: polynomial(0.0),
     "polynomial, noise of 1e-2": lambda rng: polynomial(1e-2),
@@ -89,6 +95,7 @@ PROBLEMS = {
     "trends": trends,
     "line": line,
     "load cell": load_cell,
+    "noise": lambda rng: noise(),
     "condition 1e7": lambda rng: nearly_dependent(rng, 7),
     "condition 1e13": lambda rng: nearly_dependent(rng, 13),
 }
@@ -102,7 +109,8 @@ def test_all_digits_are_right(rng, name):
     assert digits(model, truth) > RIGHT
     assert model.converged_
     assert 1 <= model.plan_["refinement"] <= 8
-    assert "twice the precision" in model.plan_.reasons["refinement"]
+    reasons = {"line": "intercept", "load cell": "intercept", "noise": "residuals are"}
+    assert f"as the {reasons.get(name, 'condition number')}" in model.plan_.reasons["refinement"]
 
 
 def test_line_through_the_origin_needs_none():
@@ -194,6 +202,10 @@ def test_easy_tables_pay_nothing(rng, monkeypatch):
     model = TorchLinearRegressor().fit(X + 1.0, X @ rng.normal(size=10) + rng.normal(size=442) + 2.0)
     assert "refinement" not in model.plan_
     model.fit(X - X.mean(0), X[:, 0] - X[:, 0].mean())  # an intercept that is nothing but rounding
+    assert "refinement" not in model.plan_
+    model.fit(X, rng.normal(size=442))  # of which nothing is explained
+    assert "refinement" not in model.plan_
+    model.fit(X, np.full(442, 0.1))
     assert "refinement" not in model.plan_
 
 

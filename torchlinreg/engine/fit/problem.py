@@ -132,7 +132,7 @@ class Problem:
         settings, conditioned = self.settings, self.conditioned
         if not (settings.is_quadratic and self.method == "whiten"):
             return theta, solution, {}
-        reason = why_refine(source, conditioned, theta, settings.dtype)
+        reason = why_refine(source, conditioned, solution.theta, theta, settings.dtype)
         if reason is None:
             return theta, solution, {}
         l2 = None if settings.penalty is None else settings.penalty.l2 / settings.loss.lipschitz

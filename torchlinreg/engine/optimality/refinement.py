@@ -15,10 +15,13 @@ import torch
 from torchlinreg.engine.data.compensated import DoubleDouble, SlicedMatrix, unit_of
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.preconditioning.conditioning import Conditioned
+from torchlinreg.engine.preconditioning.factorizations import EPS
 from torchlinreg.engine.solvers.solver import Solution
 
 # Times that rounding errors may be magnified before there is something to gain
 WORTHWHILE = {torch.float32: 1e4, torch.float64: 1e2}
+RESIDUALS = 50.0  # as many times as that, which residuals may magnify them: by less hardly any noisy table would
+SOMETHING = 1e-24  # of the variance of a target, that the features are to explain
 ELEMENTS = 2**20  # of rows at most, with the slices of their targets
 MAX_STEPS = 20
 PROGRESS = 0.5  # of the gap, that a step is to leave at most
@@ -122,7 +125,9 @@ class NormalEquations:
         return excess / self._weight_sum[0] / self._y_scale.square()
 
 
-def why_refine(source: MemorySource, conditioned: Conditioned, theta: torch.Tensor, dtype: torch.dtype) -> str | None:
+def why_refine(
+    source: MemorySource, conditioned: Conditioned, solution: torch.Tensor, theta: torch.Tensor, dtype: torch.dtype
+) -> str | None:
     """Return why a solution is to be refined; None if that is out of reach, or would hardly show.
 
     Parameters
@@ -130,8 +135,8 @@ def why_refine(source: MemorySource, conditioned: Conditioned, theta: torch.Tens
     source : MemorySource
     conditioned : Conditioned
         The same, whitened.
-    theta : torch.Tensor of shape (n_features + fit_intercept, n_columns)
-        The solution in the units of the data.
+    solution, theta : torch.Tensor of shape (n_features + fit_intercept, n_columns)
+        The solution in standard units, and in those of the data.
     dtype : torch.dtype
         Precision of the weights that are asked for.
     """
@@ -140,13 +145,22 @@ def why_refine(source: MemorySource, conditioned: Conditioned, theta: torch.Tens
     has_all = conditioned.sketch == "exact" and conditioned.transform.rank == n_features
     if not (is_small and has_all and source.n_models == 1):
         return None
-    steps = "steps by residuals in twice the precision, as the"
-    if conditioned.condition >= WORTHWHILE[dtype]:
-        return f"{steps} condition number is {conditioned.condition:.2g}"
+    steps, limit, condition = (
+        "steps by residuals in twice the precision, as the",
+        WORTHWHILE[dtype],
+        conditioned.condition,
+    )
+    if condition >= limit:
+        return f"{steps} condition number is {condition:.2g}"
+    # Errors grow by the square of the condition number times the size of residuals beside that of predictions, too
+    predicted = torch.linalg.vector_norm(conditioned.source.X.matmul(solution[:n_features]), dim=0).tolist()
+    little = 1.0 / (1.0 + (RESIDUALS * limit / condition**2) ** 2)
+    if any(SOMETHING < size * size / n_rows < little for size in predicted):  # plain numbers, as there are few
+        return f"{steps} residuals are large"
     if len(theta) > n_features:
-        parts = conditioned.shift.abs() @ theta[:n_features].abs()
-        smallest = torch.maximum(theta[n_features].abs(), torch.finfo(parts.dtype).eps * conditioned.y_scale)
-        if bool((parts > WORTHWHILE[dtype] * smallest).any()):
+        parts, intercepts = (conditioned.shift.abs() @ theta[:n_features].abs()).tolist(), theta[n_features].tolist()
+        sizes = zip(parts, intercepts, conditioned.y_scale.tolist(), strict=True)
+        if any(part > limit * max(abs(intercept), EPS * scale) for part, intercept, scale in sizes):
             return f"{steps} intercept is small beside its parts"
     return None
 
