@@ -321,7 +321,9 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         with torch.inference_mode(False), torch.no_grad():
             fitted = self.__sklearn_is_fitted__()
             X, y = check_X_y(self, X, y, reset=not fitted)
-            rows, dtype = place_rows(parameters, X, y, check_weight(sample_weight, X, to_mean_one=False))
+            rows, dtype = place_rows(
+                parameters, X, y, check_weight(sample_weight, X, to_mean_one=False, allow_zeros=True)
+            )
             settings = make_settings(parameters, rows, dtype)
             theta = self._initial_theta(rows, y.ndim, warm_start=fitted)
             warn_of_idle(parameters, find_defaults(type(self)), stacklevel=4)

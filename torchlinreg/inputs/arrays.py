@@ -55,13 +55,13 @@ def check_X(estimator, X):
         return validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=float_types(X), reset=False)
 
 
-def check_weight(sample_weight, X, *, to_mean_one: bool = True) -> np.ndarray | None:
+def check_weight(sample_weight, X, *, to_mean_one: bool = True, allow_zeros: bool = False) -> np.ndarray | None:
     """Validate sample weights, and scale them to mean one if asked to; in float64.
 
     Raises
     ------
     ValueError
-        If a weight is negative or, to be scaled, none is positive.
+        If a weight is negative or, unless that is allowed, all are zero.
     """
     if sample_weight is None:
         return None
@@ -72,7 +72,7 @@ def check_weight(sample_weight, X, *, to_mean_one: bool = True) -> np.ndarray | 
     with naming_columns(sample_weight=sample_weight):
         rows = np.empty((X.shape[0], 0))
         weight = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=not to_mean_one
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=allow_zeros
         )
         assert_all_finite(
             weight, input_name="sample_weight"

@@ -159,6 +159,13 @@ def test_rows_are_taken_as_given(way):
     assert_array_equal([*model.coef_, model.intercept_], np.ones(6))
 
 
+def test_intercept_of_a_sparse_table(rng):
+    X, y, *_ = line(rng)
+    model = TorchLinearRegressor().fit(sparse.csr_array(X), y)
+    assert "intercept" in model.plan_.reasons["refinement"]
+    assert digits(model, exact_regression(X, y)) > RIGHT
+
+
 def test_columns_of_any_size():
     X, y, *_ = polynomial(1.0)
     sizes = 2.0 ** np.array([-500, 500, -300, 300, 0])

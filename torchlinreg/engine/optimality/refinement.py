@@ -158,7 +158,8 @@ def why_refine(
     if any(SOMETHING < size * size / n_rows < little for size in predicted):  # plain numbers, as there are few
         return f"{steps} residuals are large"
     if len(theta) > n_features:
-        parts, intercepts = (conditioned.shift.abs() @ theta[:n_features].abs()).tolist(), theta[n_features].tolist()
+        mean = conditioned.transform.offset if source.is_sparse else conditioned.shift
+        parts, intercepts = (mean.abs() @ theta[:n_features].abs()).tolist(), theta[n_features].tolist()
         sizes = zip(parts, intercepts, conditioned.y_scale.tolist(), strict=True)
         if any(part > limit * max(abs(intercept), EPS * scale) for part, intercept, scale in sizes):
             return f"{steps} intercept is small beside its parts"
