@@ -122,7 +122,7 @@ class SlicedMatrix:
             factors[place:, :, place] = parts[: n - place]
         factors = factors.view(n * k, -1)
         products = torch.cat([factors @ block.t() for block in self._blocks], dim=1)
-        return _total(products.view(n, k, -1)).scaled(unit)
+        return self._total(products.view(n, k, -1)).scaled(unit)
 
     def rmatmul(self, R: DoubleDouble) -> DoubleDouble:
         """Return the product of the transpose with R, of shape (n_rows, k)."""
@@ -134,27 +134,27 @@ class SlicedMatrix:
         terms = products[:, :, 0].clone()
         for place in range(1, self._n_parts):
             terms[place:] += products[: n - place, :, place]
-        return _total(terms).scaled(unit)
+        return self._total(terms).scaled(unit)
 
     def _cut(self, columns: DoubleDouble) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the unit of each column and the slices of its transpose, shape (n_slices, k, n)."""
         unit, parts = unit_of(columns.high), []
-        rest, low = ((part / unit).t() for part in (columns.high, columns.low))
+        rest = torch.stack([columns.high.t(), columns.low.t()]) / unit[:, None]
         for place in range(self._n_slices):
             parts.append(self._round(rest, place))
-            rest, low = two_sum(rest - parts[-1], low)
-        return unit, torch.stack(parts)
+            rest -= parts[-1]
+        return unit, torch.stack(parts).sum(1)  # of the same places, so that nothing is rounded
 
     def _round(self, numbers: torch.Tensor, place: int) -> torch.Tensor:
         """Return numbers with the digits of a slice, and those before them, only."""
         rounder = 1.5 * 2.0 ** (DIGITS - 1 - self._bits * (place + 1))  # so large that a sum has no digits after these
         return (numbers + rounder).sub_(rounder)
 
-
-def _total(terms: torch.Tensor) -> DoubleDouble:
-    """Return the sum over the first axis, transposed, for terms that become smaller (Ogita, Rump & Oishi's Sum2)."""
-    high, low = terms[0].t(), 0.0
-    for term in terms[1:]:
-        high, error = two_sum(high, term.t())
-        low = low + error
-    return DoubleDouble(*two_sum(high, low))
+    def _total(self, terms: torch.Tensor) -> DoubleDouble:
+        """Return the sum over the first axis, transposed, for terms of a slice each (Ogita, Rump & Oishi's Sum2)."""
+        n_large = math.ceil(DIGITS / self._bits)  # the others are below the rounding of the first
+        high, low = terms[0].t(), terms[n_large:].sum(0).t()
+        for term in terms[1:n_large]:
+            high, error = two_sum(high, term.t())
+            low = low + error
+        return DoubleDouble(*two_sum(high, low))

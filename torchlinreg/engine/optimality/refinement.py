@@ -82,12 +82,11 @@ class NormalEquations:
         self._X, self._matrix, self._y = X, SlicedMatrix(X), DoubleDouble.of(y / self._y_unit)
         weight = source.weight if source.given_weight is None else source.given_weight
         self._weight = weight if weight is None else weight.double() / unit_of(weight.double())
-        ones = X.new_ones(len(X), 1)
-        weight_sum = SlicedMatrix(ones).rmatmul(DoubleDouble.of(ones if weight is None else self._weight))
-        self._weight_sum, self._l2 = weight_sum.high, None
+        self._weight_sum, self._l2 = X.new_tensor(len(X)) if weight is None else self._weight.sum(), None
         if l2 is not None:
-            strength = X.new_zeros(X.shape[1], y.shape[1])
+            strength, ones = X.new_zeros(X.shape[1], y.shape[1]), X.new_ones(len(X), 1)
             strength[: self._n_features] = l2 / x_unit / x_unit
+            weight_sum = SlicedMatrix(ones).rmatmul(DoubleDouble.of(ones if weight is None else self._weight))
             self._l2 = weight_sum.times(strength)
 
     def encode(self, theta: torch.Tensor) -> torch.Tensor:
@@ -122,7 +121,7 @@ class NormalEquations:
         excess = (moved if self._weight is None else moved * self._weight).sum(0)
         if self._l2 is not None:
             excess = excess + (self._l2.high * change.square()).sum(0)
-        return excess / self._weight_sum[0] / self._y_scale.square()
+        return excess / self._weight_sum / self._y_scale.square()
 
 
 def why_refine(
