@@ -152,7 +152,8 @@ def why_refine(
     if condition >= limit:
         return f"{steps} condition number is {condition:.2g}"
     # Errors grow by the square of the condition number times the size of residuals beside that of predictions, too
-    predicted = torch.linalg.vector_norm(conditioned.source.X.matmul(solution[:n_features]), dim=0).tolist()
+    X = conditioned.source.X.to(solution)
+    predicted = torch.linalg.vector_norm(X.matmul(solution[:n_features]), dim=0).tolist()
     little = 1.0 / (1.0 + (RESIDUALS * limit / condition**2) ** 2)
     if any(SOMETHING < size * size / n_rows < little for size in predicted):  # plain numbers, as there are few
         return f"{steps} residuals are large"
