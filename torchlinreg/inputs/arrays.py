@@ -110,7 +110,7 @@ def to_numpy(tensor: torch.Tensor, name: str) -> np.ndarray:
 def to_tensor(array) -> torch.Tensor | CSROperator:
     """Return an array as a tensor that shares its memory, even if it is read-only; a CSR matrix as a CSROperator."""
     if sparse.issparse(array):
-        return CSROperator.of_csr(*map(to_tensor, (array.indptr, array.indices, array.data)), array.shape[1])
+        return CSROperator(*map(to_tensor, (array.indptr, array.indices, array.data)), array.shape[1])
     if isinstance(array, torch.Tensor):
         # a tensor made under inference mode cannot take part in a graph
         return array.clone() if array.is_inference() else array

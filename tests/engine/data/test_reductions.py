@@ -142,7 +142,7 @@ def test_merged_sketches_are_the_sketch_of_all_rows():
 def test_merged_sparse_variances_are_the_whole():
     csr = sparse.csr_array(X.numpy())
     parts = (torch.from_numpy(part) for part in (csr.indptr, csr.indices, csr.data))
-    rows = MemorySource(CSROperator.of_csr(*parts, 3), y, weight / weight.mean())
+    rows = MemorySource(CSROperator(*parts, 3), y, weight / weight.mean())
     mean = rows.reduce(ColumnMeans()).value[:, 0]
     first, second = (rows.rows(part).reduce(SparseVariances(mean)) for part in (slice(FIRST), slice(FIRST, None)))
     expected = (rows.weight * (X - mean).square()).mean(0)

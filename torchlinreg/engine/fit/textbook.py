@@ -183,7 +183,7 @@ def _by_hand(settings: Settings) -> bool:
 
 def _assemble(source: MemorySource, theta: torch.Tensor, settings: Settings, state: dict | None) -> _Parts:
     """Put model, loss, optimizer and batches together."""
-    conditioned, loss, penalty = None, settings.loss, settings.penalty
+    theta, conditioned, loss, penalty = theta.to(settings.dtype), None, settings.loss, settings.penalty
     if settings.conditioning not in ("auto", None):
         conditioned = condition(
             source, settings.conditioning, settings.dtype, fit_intercept=settings.fit_intercept, seed=settings.seed

@@ -12,6 +12,7 @@ from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.objective.losses import Loss, resolve_loss
 from torchlinreg.engine.objective.penalties import Penalty
 from torchlinreg.engine.preconditioning.choose import WHITEN_FEATURES
+from torchlinreg.engine.runtime.switches import one_thread
 from torchlinreg.engine.solvers.minibatch.schedules import Schedule
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.inputs.coefficients import plain_number, to_array
@@ -40,7 +41,9 @@ def check_overflow(rows: MemorySource, theta: torch.Tensor, dtype: torch.dtype) 
     ------
     ValueError
     """
-    if theta.abs().max() < torch.finfo(dtype).max ** 0.5:
+    with one_thread():
+        largest = theta.abs().max()
+    if largest < torch.finfo(dtype).max ** 0.5:
         return
     n_features = rows.shape[1]
     sample = rows.X.rows(slice(None, None, max(1, len(rows) // SAMPLE_ROWS))).to(theta)

@@ -38,7 +38,7 @@ def train(
         with refusing_overflow():
             return fit_untuned(rows, settings) if state is None else fit_stream(rows, settings, state)
     try:
-        return fit_textbook(rows, theta.to(settings.dtype), settings, state)
+        return fit_textbook(rows, theta, settings, state)
     except DivergedError as diverged:
         raise ValueError(
             f"Training diverged in epoch {diverged.epoch}: learning_rate={parameters.learning_rate} is too large "
