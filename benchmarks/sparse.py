@@ -1,10 +1,11 @@
 """An epoch over a sparse table, and the memory that its fit takes, against scikit-learn's SGD.
 
 200 000 rows of 100 000 features, 30 of which are not zero: exactly 30 in every row, as one-hot columns have it, or 30
-on average (Poisson), as words have it. Everybody fits the same CSR matrix for one shuffled epoch, all the checks of
-`fit` included: `SGDRegressor(max_iter=1, tol=None)`, which takes a row a step, and `TorchLinearRegressor` in textbook
-mode, closed-form gradient. Memory is the highest resident size during a fit in a process of its own, less what was
-there before X was made: X counts.
+on average, all rows about as long ("ragged", Poisson), or from one to hundreds ("skewed", geometric), as words have it.
+Everybody fits the same CSR matrix for one shuffled epoch, all the checks of `fit` included: `SGDRegressor` at a
+constant rate without penalty, `max_iter=1`, `tol=None`, which takes a row a step, and `TorchLinearRegressor` in
+textbook mode, closed-form gradient. How they fare when others use the machine is in "Beside a busy process". Memory is
+the highest resident size during a fit in a process of its own, less what was there before X was made: X counts.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from torchlinreg import TorchLinearRegressor
 
 N_ROWS, N_FEATURES, PER_ROW = 200_000, 100_000, 30
 QUICK_SHARE = 100  # one row, and one feature, in so many
-KINDS = ("even", "ragged")
+KINDS = ("even", "ragged", "skewed")
 DTYPES = ("float32", "float64")
 LEARNING_RATE = 0.1
 SGD, LARGE, SMALL = "SGDRegressor", "ours, batches of 4096", "ours, batches of 32"
-FASTER, MEMORY = 3.0, 2.0  # targets: times, and times X
+FASTER, MEMORY = 1.3, 2.0  # targets: times, and times X
 
 Fit = Callable[[sparse.csr_array, np.ndarray], object]
 
@@ -39,7 +40,7 @@ def ours(batch_size: int) -> Fit:
 
 
 CONTENDERS: dict[str, Fit] = {
-    SGD: SGDRegressor(max_iter=1, tol=None, random_state=0).fit,
+    SGD: SGDRegressor(penalty=None, learning_rate="constant", max_iter=1, tol=None, random_state=0).fit,
     LARGE: ours(4096),
     SMALL: ours(32),
 }
@@ -48,7 +49,12 @@ CONTENDERS: dict[str, Fit] = {
 def make(kind: str, dtype: str, n_rows: int, n_features: int) -> tuple[sparse.csr_array, np.ndarray]:
     """Make a table and a target, with noise of one; features of a row are distinct."""
     rng = np.random.default_rng(0)
-    per_row = np.full(n_rows, PER_ROW) if kind == "even" else rng.poisson(PER_ROW, n_rows).clip(1, n_features)
+    lengths = {
+        "even": np.full,
+        "ragged": lambda n, mean: rng.poisson(mean, n),
+        "skewed": lambda n, mean: rng.geometric(1 / mean, n),
+    }
+    per_row = lengths[kind](n_rows, PER_ROW).clip(1, n_features)
     ends = np.concatenate([[0], per_row.cumsum()]).astype(np.int32)
     place = np.arange(ends[-1]) - np.repeat(ends[:-1], per_row)
     # A feature from each of as many equal parts of them as the row has numbers

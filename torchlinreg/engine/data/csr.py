@@ -79,7 +79,8 @@ class CSROperator(Operator):
             return self.rows(torch.arange(start, stop, step, device=self.device))
         if stop - start == len(self):
             return self
-        low, high = self.crow[start].item(), self.crow[max(start, stop)].item()
+        stop = max(start, stop)
+        low, high = self.crow[start].item(), self.crow[stop].item()
         crow = self.crow[start : stop + 1] - low
         return CSROperator(crow, self.col[low:high], self.value[low:high], self.shape[1])
 
