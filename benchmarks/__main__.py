@@ -8,11 +8,12 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from benchmarks import grid, memory, passes, sparse, tables, textbook, untuned
+from benchmarks import grid, load, memory, passes, sparse, tables, textbook, untuned
 
 # name on the command line -> (title, function that is told whether to be quick, runs it and returns Markdown)
 BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
@@ -22,9 +23,11 @@ BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
     "sparse": ("Sparse tables", lambda quick: sparse.report(quick=quick)),
     "grid": ("Grids, cross-validation and resamples", lambda quick: grid.report(quick=quick)),
     "tables": ("Public tables, beside scikit-learn", lambda quick: tables.report(quick=quick)),
+    "load": ("Beside a busy process", lambda quick: load.report(quick=quick)),
     "memory": ("Memory", lambda quick: memory.report(quick=quick)),
 }
 PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")
+MORE_PEERS = ("scikit-learn-intelex", "celer", "skglm")  # where they are installed
 PERFORMANCE_PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 INTRODUCTION = """\
 # Performance
@@ -47,12 +50,15 @@ def cpu_model() -> str:
 
 def machine() -> str:
     """One line on where and with what the numbers came about."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PEERS)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in PEERS]
+    for name in MORE_PEERS:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
         f"{datetime.date.today()}, {cpu_model()}, {os.cpu_count()} cores, "
         f"{torch.get_num_threads()} torch threads, {accelerator}; "
-        f"Python {platform.python_version()}, {versions}."
+        f"Python {platform.python_version()}, {', '.join(versions)}."
     )
 
 

@@ -35,8 +35,9 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from benchmarks.memory import PROCESS, beyond_table, numbers_from
 from benchmarks.reference import Size
+from benchmarks.targets import format_ratio, yes
 from benchmarks.timing import Timings, alternate, markdown_table
-from benchmarks.untuned import format_ratio, format_seconds, quietly, yes
+from benchmarks.untuned import format_seconds, quietly
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.analysis.bootstrap import bootstrap
 

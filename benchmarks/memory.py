@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.reference import Size
+from benchmarks.targets import LINEAR, OURS, RIDGE
 from benchmarks.timing import markdown_table
-from benchmarks.untuned import LINEAR, OURS, RIDGE, Fit, fit_linear, fit_ours, fit_ridge
+from benchmarks.untuned import Fit, fit_linear, fit_ours, fit_ridge
 
 TABLE = Size(1_000_000, 100, "correlated")
 QUICK_SHARE, WARM_UP_SHARE, TINY_ROWS = 20, 10, 200

@@ -111,11 +111,15 @@ def blocks(n_rows: int, n_features: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """The answer: weights and means of the features, each of shape (n_features,), and that of the target, (1,)."""
+    """The answer: weights and means of the features, each of shape (n_features,), and that of the target, (1,).
+
+    It is the only one if the rank is the number of features.
+    """
 
     coef: np.ndarray
     x_mean: np.ndarray
     y_mean: np.ndarray
+    rank: int
 
     @classmethod
     def fit(cls, X: np.ndarray, y: np.ndarray) -> LeastSquares:
@@ -133,7 +137,7 @@ class LeastSquares:
         U, singular, Vt = np.linalg.svd(triangle / scale, full_matrices=False)
         kept = singular > singular[0] * max(X.shape) * np.finfo(float).eps
         coef = (Vt[kept].T / singular[kept]) @ (U[:, kept].T @ target) / scale
-        return cls(coef, x_mean, y_mean)
+        return cls(coef, x_mean, y_mean, int(kept.sum()))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Predict in float64; shape (n_rows,)."""
@@ -160,7 +164,8 @@ class Judge:
 
     def __init__(self, X: np.ndarray, y: np.ndarray):
         self.X = np.ascontiguousarray(X[:: -(-len(X) // EVALUATED_ROWS)])
-        self._expected = LeastSquares.fit(X, y).predict(self.X)
+        self._answer = LeastSquares.fit(X, y)
+        self._expected = self._answer.predict(self.X)
         self._spread = float(y.std(dtype=float))
 
     def __call__(self, predict: Callable[[np.ndarray], np.ndarray]) -> Error:
@@ -169,3 +174,10 @@ class Judge:
         if not np.isfinite(distance).all():
             return Error(np.inf, np.inf)
         return Error(float(np.sqrt((distance**2).mean())), float(np.abs(distance).max()))
+
+    def coef_error(self, coef: np.ndarray) -> float:
+        """Return the length of the difference from the right coefficients, as a share of theirs; NaN if all are."""
+        right = self._answer.coef
+        if self._answer.rank < len(right):
+            return np.nan
+        return float(np.linalg.norm(coef - right) / np.linalg.norm(right))

@@ -6,7 +6,8 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 FEWEST_ROUNDS = 5
@@ -80,10 +81,17 @@ def alternate(
     """
     if rounds < FEWEST_ROUNDS:
         raise ValueError(f"rounds={rounds} is too few for a median; use at least {FEWEST_ROUNDS}.")
-    gc.collect()
-    gc.freeze()  # else clearing up before each run would search all that was ever imported
-    try:
+    with without_old_garbage():
         return Timings(_rounds(contenders, rounds, warm_up, patience or {}, runs_if_slow))
+
+
+@contextmanager
+def without_old_garbage() -> Iterator[None]:
+    """Let the garbage collector pass over what is there: clearing up before each run would search all imports."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
     finally:
         gc.unfreeze()
 
@@ -99,18 +107,18 @@ def _rounds(
     runs = dict.fromkeys(contenders, rounds)
     for name, run in contenders.items():
         for _ in range(warm_up):
-            took = _time(run)
+            took = seconds_of(run)
             if took > patience.get(name, math.inf):
                 seconds[name], runs[name] = [took], runs_if_slow
                 break
     for _ in range(rounds):
         for name in contenders:
             if len(seconds[name]) < runs[name]:
-                seconds[name].append(_time(contenders[name]))
+                seconds[name].append(seconds_of(contenders[name]))
     return seconds
 
 
-def _time(run: Callable[[], object]) -> float:
+def seconds_of(run: Callable[[], object]) -> float:
     """Seconds of one run; what earlier runs left for the garbage collector is cleared first."""
     gc.collect()
     was_enabled = gc.isenabled()

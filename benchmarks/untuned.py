@@ -9,6 +9,7 @@ Tables have Gaussian columns of spread one, with a condition number of 10 and an
 
 - `Ridge` has a tiny penalty: ten times the smallest power of ten, from 1e-7 on, with which the matrix that it
   factorises by Cholesky is positive definite in the precision of the table. With less it falls back to an SVD.
+- sklearnex is scikit-learn-intelex, `pip install ".[peers]"`, its estimators used as they are, without patching.
 - `SGDRegressor` follows a `StandardScaler`, with the best of four settings by its error, found beforehand.
 - skorch and the plain loop train `nn.Linear` on standardised columns by Adam, rate 0.01, in batches of 128, or of 32
   if rows are few: 100 epochs of the smallest table, 10 of 1e4 rows, and **one epoch only** from 1e5 rows on. Their time
@@ -21,11 +22,12 @@ seconds, or of a peer by SGD which takes longer than four. The last column says 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -38,30 +40,29 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetRegressor
 from torch import nn
 
-from benchmarks.reference import Error, Judge, Size
-from benchmarks.timing import Timings, alternate, markdown_table
+from benchmarks.reference import Judge, Size
+from benchmarks.targets import (
+    DTYPES,
+    INTEL,
+    INTEL_RIDGE,
+    LINEAR,
+    LOOP,
+    LSQR,
+    OURS,
+    RIDGE,
+    SGD,
+    SIZES,
+    SKORCH,
+    STOCHASTIC,
+    Result,
+    format_ratio,
+    targets_tables,
+)
+from benchmarks.timing import alternate, markdown_table
 from torchlinreg import TorchLinearRegressor
 
-OURS, LINEAR = "TorchLinearRegressor()", "LinearRegression"
-RIDGE, LSQR = 'Ridge(solver="cholesky")', 'Ridge(solver="lsqr")'
-SGD, SKORCH, LOOP = "SGDRegressor", "skorch, nn.Linear", "DataLoader loop, nn.Linear"
-STOCHASTIC = (SGD, SKORCH, LOOP)
-
-SMALLEST, SMALL = Size(442, 10), Size(10_000, 10)
-CORRELATED, WIDE = Size(1_000_000, 100, "correlated"), Size(200_000, 1000)
-SIZES = (
-    SMALLEST,
-    SMALL,
-    Size(100_000, 30),
-    Size(1_000_000, 10),
-    Size(1_000_000, 100),
-    CORRELATED,
-    WIDE,
-    Size(1_000_000, 100, "dummies"),
-)
-DTYPES = ("float32", "float64")
-
-PATIENCE = {LINEAR: 10.0, RIDGE: 10.0, LSQR: 10.0, SGD: 4.0, SKORCH: 4.0, LOOP: 4.0}  # seconds
+# Seconds
+PATIENCE = dict.fromkeys((LINEAR, RIDGE, LSQR, INTEL, INTEL_RIDGE), 10.0) | dict.fromkeys(STOCHASTIC, 4.0)
 QUICK_ROWS, QUICK_FEATURES, QUICK_PATIENCE = 1000, 25, 0.02
 ROUNDS, ROUNDS_IF_SMALL = 5, 11
 SMALL_TABLE = 200_000  # numbers
@@ -87,6 +88,22 @@ def fit_linear(X: np.ndarray, y: np.ndarray) -> Predict:
 def fit_ridge(X: np.ndarray, y: np.ndarray, *, solver: str, alpha: float) -> Predict:
     """Fit with a penalty that is meant to be of no effect."""
     return Ridge(alpha=alpha, solver=solver).fit(X, y).predict
+
+
+def fit_intel(X: np.ndarray, y: np.ndarray, *, name: str, **parameters) -> Predict:
+    """Fit an estimator of scikit-learn-intelex."""
+    estimators = importlib.import_module("sklearnex.linear_model")
+    return getattr(estimators, name)(**parameters).fit(X, y).predict
+
+
+def intel_fits(alpha: float) -> dict[str, Fit]:
+    """Return the fits of scikit-learn-intelex, by name; none where it is not installed."""
+    if importlib.util.find_spec("sklearnex") is None:
+        return {}
+    return {
+        INTEL: partial(fit_intel, name="LinearRegression"),
+        INTEL_RIDGE: partial(fit_intel, name="Ridge", alpha=alpha),
+    }
 
 
 def fit_sgd(X: np.ndarray, y: np.ndarray, *, settings: dict) -> Predict:
@@ -179,29 +196,15 @@ def smallest_alpha(X: np.ndarray) -> float:
         alpha *= 10
 
 
-def quietly(fit: Callable[[np.ndarray, np.ndarray], Outcome]) -> Callable[[np.ndarray, np.ndarray], Outcome]:
+def quietly(fit: Callable[..., Outcome]) -> Callable[..., Outcome]:
     """Keep a peer's warnings, that it did not converge for one, out of the report: its error says it all."""
 
-    def fit_quietly(X: np.ndarray, y: np.ndarray) -> Outcome:
+    def fit_quietly(*table: np.ndarray) -> Outcome:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return fit(X, y)
+            return fit(*table)
 
     return fit_quietly
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came out on one table; names of contenders are the keys."""
-
-    title: str
-    timings: Timings
-    errors: dict[str, Error]
-    notes: dict[str, list[str]]
-
-    def ratio(self, slow: str, fast: str) -> float:
-        """How many times longer one takes than the other."""
-        return self.timings.ratio(slow, fast)
 
 
 def measure(size: Size, dtype: str, *, quick: bool = False) -> Result:
@@ -216,6 +219,7 @@ def measure(size: Size, dtype: str, *, quick: bool = False) -> Result:
         LINEAR: fit_linear,
         RIDGE: partial(fit_ridge, solver="cholesky", alpha=alpha),
         LSQR: partial(fit_ridge, solver="lsqr", alpha=alpha),
+        **intel_fits(alpha),
         SGD: partial(fit_sgd, settings=settings),
         SKORCH: partial(fit_skorch, n_epochs=n_epochs),
         LOOP: partial(fit_loop, n_epochs=n_epochs),
@@ -229,8 +233,9 @@ def measure(size: Size, dtype: str, *, quick: bool = False) -> Result:
     rounds = ROUNDS_IF_SMALL if X.size <= SMALL_TABLE else ROUNDS
     timings = alternate({c: partial(run, c) for c in fits}, rounds=rounds, patience=patience)
     errors = {contender: judge(fitted[contender]) for contender in fits}
-    notes = {RIDGE: [f"alpha={alpha:.0e}"], LSQR: [f"alpha={alpha:.0e}"], SGD: [name]}
-    return Result(f"{size.title}, {dtype}", timings, errors, notes)
+    notes = {peer: [f"alpha={alpha:.0e}"] for peer in (RIDGE, LSQR, INTEL_RIDGE)} | {SGD: [name]}
+    coef_error = judge.coef_error(TorchLinearRegressor().fit(X, y).coef_)
+    return Result(f"{size.title}, {dtype}", timings, errors, notes, coef_error)
 
 
 def report(*, quick: bool = False) -> str:
@@ -242,7 +247,7 @@ def report(*, quick: bool = False) -> str:
         Whether to shrink the tables: to see that it runs, not to learn from it.
     """
     results = {(size, dtype): measure(size, dtype, quick=quick) for size in SIZES for dtype in DTYPES}
-    parts = [__doc__.partition("\n")[2].strip(), "### Targets", targets_table(results)]
+    parts = [__doc__.partition("\n")[2].strip(), "### Targets", targets_tables(results)]
     for result in results.values():
         parts += [f"### {result.title}", result_table(result)]
     return "\n\n".join(parts)
@@ -284,61 +289,3 @@ def format_seconds(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
     return f"{1e3 * seconds:.2f} ms"
-
-
-def format_ratio(ratio: float) -> str:
-    """Write a ratio with two digits or more."""
-    return f"{ratio:.{0 if ratio >= 10 else 2}f}"
-
-
-def targets_table(results: dict[tuple[Size, str], Result]) -> str:
-    """Lay out what was aimed at, beside what was measured."""
-    correlated, wide = results[CORRELATED, "float32"], results[WIDE, "float32"]
-    rms, largest = correlated.errors[OURS].rms, wide.errors[OURS].largest
-    rows = [
-        _at_least(correlated, LINEAR, 8, error=rms, allowed=correlated.errors[LINEAR].rms),
-        _at_least(correlated, RIDGE, 1, error=rms, allowed=correlated.errors[RIDGE].rms / 10),
-        _at_least(wide, LINEAR, 5, error=largest, allowed=1e-4),
-        _at_least(wide, RIDGE, 1, error=largest, allowed=1e-4),
-        *(_at_most(results[size, dtype], LINEAR, 5) for size in (SMALLEST, SMALL) for dtype in DTYPES),
-        *(_everywhere(results.values(), peer) for peer in STOCHASTIC),
-    ]
-    header = ("ratio of times", "table", "measured", "target", "our error", "allowed", "met")
-    rule = (
-        "Errors are RMS; at 2e5×1000 the largest one. For the last three rows: the table with the smallest ratio, and "
-        "the largest that our error is, on any table, as a share of that peer's."
-    )
-    return f"{rule}\n\n{markdown_table(header, rows)}"
-
-
-def _at_least(result: Result, peer: str, target: float, *, error: float, allowed: float) -> tuple[str, ...]:
-    ratio = result.ratio(peer, OURS)
-    met = ratio >= target and error <= allowed
-    return (
-        f"{peer} / ours",
-        result.title,
-        format_ratio(ratio),
-        f"≥ {target}",
-        f"{error:.1e}",
-        f"{allowed:.1e}",
-        yes(met),
-    )
-
-
-def _at_most(result: Result, peer: str, target: float) -> tuple[str, ...]:
-    ratio = result.ratio(OURS, peer)
-    return (f"ours / {peer}", result.title, format_ratio(ratio), f"≤ {target}", "", "", yes(ratio <= target))
-
-
-def _everywhere(results: Iterable[Result], peer: str) -> tuple[str, ...]:
-    results = list(results)
-    closest = min(results, key=lambda result: result.ratio(peer, OURS))
-    ratio = closest.ratio(peer, OURS)
-    share = max(result.errors[OURS].rms / result.errors[peer].rms for result in results)
-    met = ratio >= 1 and share <= 1
-    return (f"{peer} / ours", closest.title, format_ratio(ratio), "≥ 1", f"{share:.1e} of its", "all of it", yes(met))
-
-
-def yes(met: bool) -> str:
-    """Write whether a target was met."""
-    return "yes" if met else "**no**"
