@@ -24,7 +24,7 @@ from torchlinreg.engine.objective.linear_model import AnalyticModel
 from torchlinreg.engine.objective.losses import SquaredError
 from torchlinreg.engine.objective.objective import Objective
 from torchlinreg.engine.preconditioning.transforms import Transform
-from torchlinreg.engine.runtime.switches import one_thread
+from torchlinreg.engine.runtime.threads import one_thread
 from torchlinreg.engine.solvers.minibatch.loop import train_epoch
 from torchlinreg.engine.solvers.minibatch.optimizers import SGD, Rate
 

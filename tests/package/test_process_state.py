@@ -157,7 +157,7 @@ def test_small_tables_are_learnt_from_on_one_thread(table, monkeypatch, paramete
     small, large = Threads(), Threads()
     with switched(torch.get_num_threads, torch.set_num_threads, 3):
         TorchLinearRegressor(loss=small, random_state=0, **parameters).fit(X, y)
-        monkeypatch.setattr(switches, "ONE_THREAD_OPERATIONS", 0)
+        monkeypatch.setattr(switches, "ONE_THREAD_OPERATIONS", -1)
         TorchLinearRegressor(loss=large, random_state=0, **parameters).fit(X, y)
     assert (small.seen, large.seen) == ({1}, {3})
 
@@ -168,8 +168,21 @@ def test_one_thread_is_for_few_operations_only(table, monkeypatch):
         monkeypatch.setattr(switches, "ONE_THREAD_OPERATIONS", operations)
         loss = Threads()
         with switched(torch.get_num_threads, torch.set_num_threads, 3):
-            TorchLinearRegressor(loss=loss, learning_rate=0.005, max_iter=3).fit(X, y)
+            TorchLinearRegressor(loss=loss, learning_rate=0.005, max_iter=3, conditioning="scale").fit(X, y)
         assert loss.seen == {expected}
+
+
+@pytest.mark.parametrize("parameters", [{}, {"learning_rate": 0.005, "max_iter": 3}], ids=["untuned", "textbook"])
+def test_sparse_tables_are_learnt_from_on_one_thread(table, monkeypatch, parameters):
+    """However large they are, as nothing of them is factorised."""
+    X, y, _ = table
+    monkeypatch.setattr(switches, "ONE_THREAD_ELEMENTS", 0)
+    monkeypatch.setattr(switches, "ONE_THREAD_OPERATIONS", 0)
+    monkeypatch.setattr("torchlinreg.engine.preconditioning.choose.WHITEN_FEATURES", 3)
+    loss = Threads()
+    with switched(torch.get_num_threads, torch.set_num_threads, 3):
+        TorchLinearRegressor(loss=loss, random_state=0, **parameters).fit(sparse.csr_array(X), y)
+    assert loss.seen == {1}
 
 
 def test_number_of_threads_is_kept_after_an_error(table):

@@ -53,9 +53,11 @@ def fit_textbook(
     DivergedError
         If the learning rate is too large for the data.
     """
-    at_once = textbook_batch(settings.batch_size, len(source)) * source.X.mean_nnz
+    # Products of sparse rows take one thread anyway
+    at_once = 0 if source.is_sparse else textbook_batch(settings.batch_size, len(source)) * source.X.mean_nnz
     inference = settings.backend == "analytic" and _by_hand(settings)
-    with training_mode(at_once, source.factorization_work, inference=inference):
+    factorized = source.factorization_work if settings.conditioning not in ("auto", None) else 0
+    with training_mode(at_once, factorized, inference=inference):
         training = _assemble(source, theta, settings, training_state)
         history, stopping = History(settings), Stopping(settings)
         with history.interruptible(training.has_learnt):

@@ -44,7 +44,8 @@ def fit_untuned(source: MemorySource, settings: Settings, start: torch.Tensor | 
         Near the optimum, if anybody knows where that is.
     """
     history, method, theta = History(settings), first_conditioning(source, settings), None
-    with training_mode(0, source.factorization_work, inference=settings.backend == "analytic"):
+    factorized = source.factorization_work if can_be_dense(source) else 0
+    with training_mode(0, factorized, inference=settings.backend == "analytic"):
         with history.interruptible(lambda: history.best is not None):
             for sketch in sketches(source, settings, method):
                 problem = precondition(source, settings, sketch, method)

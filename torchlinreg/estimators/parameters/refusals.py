@@ -12,7 +12,7 @@ from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.objective.losses import Loss, resolve_loss
 from torchlinreg.engine.objective.penalties import Penalty
 from torchlinreg.engine.preconditioning.choose import WHITEN_FEATURES
-from torchlinreg.engine.runtime.switches import one_thread
+from torchlinreg.engine.runtime.threads import one_thread
 from torchlinreg.engine.solvers.minibatch.schedules import Schedule
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.inputs.coefficients import plain_number, to_array
