@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from torchlinreg.engine.data.csr import CSROperator
+from torchlinreg.engine.data.matrices.csr import CSROperator
 from torchlinreg.engine.data.moments import sum_is_finite
 from torchlinreg.engine.runtime.devices import carry, widest
 from torchlinreg.inputs.frames import FLOATS, advice, float_types, naming_columns, refuse_dates

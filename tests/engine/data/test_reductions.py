@@ -10,7 +10,7 @@ import torchlinreg.engine.data.source as source_module
 from torchlinreg.engine.columns.grid import SquaredErrors
 from torchlinreg.engine.columns.paths import Covariance
 from torchlinreg.engine.columns.resampling import ResampledProducts
-from torchlinreg.engine.data.csr import CSROperator
+from torchlinreg.engine.data.matrices.csr import CSROperator
 from torchlinreg.engine.data.moments import ColumnMeans, SparseVariances
 from torchlinreg.engine.data.source import Mean, MemorySource, as_operator
 from torchlinreg.engine.data.statistics import SufficientStatistics

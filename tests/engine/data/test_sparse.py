@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.data.csr import CSROperator
+from torchlinreg.engine.data.matrices.csr import CSROperator
 from torchlinreg.engine.objective.losses import LOSSES
 from torchlinreg.engine.objective.penalties import PENALTIES
 from torchlinreg.engine.preconditioning import choose

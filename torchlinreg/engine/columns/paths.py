@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.matrices.operators import DenseOperator
 from torchlinreg.engine.data.moments import ColumnMeans, standardize
-from torchlinreg.engine.data.operators import DenseOperator
 from torchlinreg.engine.data.source import Mean, MemorySource, RowMean
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.fit.untuned import fit_untuned

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from torchlinreg.engine.data.operators import Operator
+from torchlinreg.engine.data.matrices.operators import Operator
 
 BLOCK_ELEMENTS = 2**21  # features held in a block at once: 8 MB of float32
 MOST_VIEWS = 2**12  # batches of a table, whose views are kept

@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypeVar
 import torch
 
 from torchlinreg.engine.data.batches import Batch, MiniBatches, Rows
-from torchlinreg.engine.data.operators import DenseOperator, Operator, Standardized
+from torchlinreg.engine.data.matrices.operators import DenseOperator, Operator, Standardized
 from torchlinreg.engine.runtime.devices import at_once
 from torchlinreg.engine.runtime.threads import in_parallel
 

@@ -12,8 +12,8 @@ from typing import Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.matrices.operators import DenseOperator
 from torchlinreg.engine.data.moments import weighted_mean
-from torchlinreg.engine.data.operators import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 
 BLOCK_ELEMENTS = 2**20  # features factorised at once

@@ -7,7 +7,7 @@ from typing import Self
 
 import torch
 
-from torchlinreg.engine.data.operators import DenseOperator
+from torchlinreg.engine.data.matrices.operators import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.history import refuse_infinite
 from torchlinreg.engine.fit.settings import Settings

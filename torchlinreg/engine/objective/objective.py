@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.products import residual_sums
+from torchlinreg.engine.data.matrices.products import residual_sums
 from torchlinreg.engine.data.source import Mean, MemorySource
 from torchlinreg.engine.objective.hessian import Hessian, HessianSum, SecondOrder
 from torchlinreg.engine.objective.linear_model import Model

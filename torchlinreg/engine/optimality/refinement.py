@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from torchlinreg.engine.data.compensated import DoubleDouble, SlicedMatrix, unit_of
+from torchlinreg.engine.data.matrices.compensated import DoubleDouble, SlicedMatrix, unit_of
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.preconditioning.conditioning import Conditioned
 from torchlinreg.engine.preconditioning.factorizations import EPS

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from torchlinreg.engine.data.matrices.operators import DenseOperator
 from torchlinreg.engine.data.moments import (
     nearest_power_of_two,
     root_mean_square,
@@ -15,7 +16,6 @@ from torchlinreg.engine.data.moments import (
     standardize,
     standardize_targets,
 )
-from torchlinreg.engine.data.operators import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.preconditioning.choose import SAMPLE_ROWS, can_be_dense, is_exact, sketch_rows
 from torchlinreg.engine.preconditioning.factorizations import (

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import scipy.linalg
 import torch
 
+from torchlinreg.engine.data.matrices.operators import DenseOperator, Operator
+from torchlinreg.engine.data.matrices.products import gram
 from torchlinreg.engine.data.moments import root_mean_square
-from torchlinreg.engine.data.operators import DenseOperator, Operator
-from torchlinreg.engine.data.products import gram
 
 QUICK_CONDITION = 1e3  # up to which the products of columns serve, instead of an orthogonal factorisation, and
 ROUGH_CONDITION = 1e5  # the same where the transform is approximate anyway

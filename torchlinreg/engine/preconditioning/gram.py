@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.products import gram
+from torchlinreg.engine.data.matrices.products import gram
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import widest
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import torch
 
-from torchlinreg.engine.data.operators import Operator
+from torchlinreg.engine.data.matrices.operators import Operator
 from torchlinreg.engine.preconditioning.factorizations import orthonormal_basis
 
 

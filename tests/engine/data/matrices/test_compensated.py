@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from torchlinreg.engine.data import compensated
-from torchlinreg.engine.data.compensated import DoubleDouble, SlicedMatrix, two_product, two_sum, unit_of
+from torchlinreg.engine.data.matrices import compensated
+from torchlinreg.engine.data.matrices.compensated import DoubleDouble, SlicedMatrix, two_product, two_sum, unit_of
 
 PRECISION = 2.0**-104
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import torch
 
-from torchlinreg.engine.data.csr_products import Products, ScipyProducts, TorchProducts
-from torchlinreg.engine.data.operators import Operator, Reader
+from torchlinreg.engine.data.matrices.csr_products import Products, ScipyProducts, TorchProducts
+from torchlinreg.engine.data.matrices.operators import Operator, Reader
 
 
 class CSROperator(Operator):

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from torchlinreg.engine.data.products import multiply_column, multiply_transposed, sandwich, suits_numpy
+from torchlinreg.engine.data.matrices.products import multiply_column, multiply_transposed, sandwich, suits_numpy
 
 
 class Operator(ABC):

@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.data.csr import CSROperator
-from torchlinreg.engine.data.csr_products import ScipyProducts, TorchProducts
+from torchlinreg.engine.data.matrices.csr import CSROperator
+from torchlinreg.engine.data.matrices.csr_products import ScipyProducts, TorchProducts
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
 TABLES = ["sorted", "unsorted", "duplicates", "zeros stored", "even", "empty rows", "nothing stored", "no rows", "wide"]
@@ -42,7 +42,7 @@ def make(rng, name, dtype="float64", index="int64"):
 
 @pytest.fixture(params=[ScipyProducts, TorchProducts], ids=["scipy", "torch"])
 def kernels(request, monkeypatch):
-    monkeypatch.setattr("torchlinreg.engine.data.csr.ScipyProducts", request.param)
+    monkeypatch.setattr("torchlinreg.engine.data.matrices.csr.ScipyProducts", request.param)
     return request.param
 
 
