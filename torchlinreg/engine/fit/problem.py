@@ -1,6 +1,5 @@
 """The optimisation problem of untuned mode: the objective in standard units and well-conditioned variables."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -177,14 +176,12 @@ class Problem:
         return torch.where(value > 0, value, 1.0).expand(self.source.n_columns)
 
 
-def sketches(source: MemorySource, settings: Settings, method: str | None) -> Iterator[str]:
-    """Yield the sketches to try: all rows where they are few, or their products, or a subsample, then a CountSketch."""
+def sketches(source: MemorySource, settings: Settings, method: str | None) -> tuple[str, ...]:
+    """Return the sketches to try: all rows where they are few, or their products, or a subsample, then a CountSketch."""
     if is_exact(source):
-        yield "exact"
-        return
-    if settings.is_quadratic and method == "whiten" and suits_gram(source):
-        yield "gram"
-    yield from ("subsample", "countsketch")
+        return ("exact",)
+    by_products = settings.is_quadratic and method == "whiten" and suits_gram(source)
+    return ("gram", "subsample", "countsketch") if by_products else ("subsample", "countsketch")
 
 
 def first_conditioning(source: MemorySource, settings: Settings) -> str | None:
