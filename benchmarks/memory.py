@@ -79,7 +79,7 @@ def numbers_from(module: str, *arguments: object) -> list[int]:
 
 def beyond_table(fit: Callable[[np.ndarray, np.ndarray], object], size: Size, dtype: str) -> int:
     """Return the bytes that a fit to such a table takes beyond it, after fits to smaller ones of its kind."""
-    for n_rows in (TINY_ROWS, size.n_rows // WARM_UP_SHARE):
+    for n_rows in (TINY_ROWS, max(TINY_ROWS, size.n_rows // WARM_UP_SHARE)):
         fit(*replace(size, n_rows=n_rows).make(dtype))
     return beyond(partial(fit, *size.make(dtype)))
 
