@@ -18,7 +18,7 @@ import torch
 from benchmarks.reference import Size
 from benchmarks.timing import Timings, alternate, markdown_table
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.objective.linear_model import AnalyticModel
 from torchlinreg.engine.objective.losses import SquaredError

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.optimality import refinement
 from torchlinreg.engine.optimality.refinement import NormalEquations, refine

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.moments import ColumnMeans, standardize
 from torchlinreg.engine.data.source import Mean, MemorySource, RowMean
 from torchlinreg.engine.fit.settings import Settings

@@ -14,7 +14,7 @@ import torch
 
 from torchlinreg.engine.columns.grid import HESSIAN_ELEMENTS, Columns, must_train_separately
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.problem import penalty_in_units
 from torchlinreg.engine.fit.settings import Settings

@@ -10,8 +10,9 @@ from torchlinreg.engine.data.source import MemorySource, RowMean
 from torchlinreg.engine.runtime.devices import widest
 from torchlinreg.engine.runtime.threads import in_parallel
 
-BLOCK_ROWS = 2**15  # of targets, that a thread computes with at once
+BLOCK_ROWS = 2**16  # of targets, that a thread computes with at once
 SUMMED = 2**20  # numbers, that a thread sums at once
+ROUNDINGS = 8  # of a mean, that a constant may vary by
 SMALLEST_SQUARE = 1e-30  # mean below which squares may have lost digits
 
 
@@ -55,35 +56,26 @@ def standardize_targets(
     dtype : torch.dtype
     centre : bool
     """
-    found = _shift_and_scale(y, weight, centre=centre) if len(y) > BLOCK_ROWS and y.device.type == "cpu" else None
-    if found is None:
+    if len(y) <= BLOCK_ROWS or y.device.type != "cpu" or weight is not None:
         y, shift, scale = standardize(y.to(widest(y.device)), weight, centre=centre)
         return y.to(dtype), shift, scale
-    shift, scale = found
-    standard = torch.empty_like(y, dtype=dtype)
+    blocks, standard = _blocks(y), torch.empty_like(y, dtype=dtype)
+    shift = torch.zeros_like(y[0], dtype=torch.float64)
+    if centre:  # as a number of the precision of y, so that nothing is lost in it
+        shift = (sum(in_parallel(lambda rows: y[rows].sum(0, dtype=torch.float64), blocks)) / len(y)).to(y.dtype)
 
-    def write(rows: slice) -> None:
-        standard[rows] = (y[rows].double() - shift).div_(scale)
+    def subtract(rows: slice) -> torch.Tensor:
+        moved = torch.sub(y[rows], shift, out=standard[rows])
+        return torch.linalg.vector_norm(moved, dim=0, dtype=torch.float64).square_()
 
-    in_parallel(write, _blocks(y))
-    return standard, shift, scale
-
-
-def _shift_and_scale(y, weight, *, centre: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return mean and root mean square of each column, or None where squares are out of range."""
-
-    def mean(shift: torch.Tensor, power: int) -> torch.Tensor:
-        def total(rows: slice) -> torch.Tensor:
-            value = (y[rows].double() - shift).pow_(power)
-            return (value if weight is None else value.mul_(weight[rows])).sum(0)
-
-        return sum(in_parallel(total, _blocks(y))) / len(y)
-
-    shift = y[0].double()
-    shift = shift + mean(shift, 1) if centre else torch.zeros_like(shift)
-    square = mean(shift, 2)
-    in_range = (square > SMALLEST_SQUARE) & square.isfinite()
-    return (shift, square.sqrt()) if in_range.all() else None
+    square = sum(in_parallel(subtract, blocks)) / len(y)
+    rounding = (ROUNDINGS * torch.finfo(y.dtype).eps * shift.double()).square_()
+    if not ((square > rounding + SMALLEST_SQUARE) & square.isfinite()).all():  # constant, or out of range when squared
+        y, shift, scale = standardize(y.double(), weight, centre=centre)
+        return y.to(dtype), shift, scale
+    scale = square.sqrt_()
+    in_parallel(lambda rows: standard[rows].div_(scale), blocks)
+    return standard, shift.double(), scale
 
 
 def _blocks(y: torch.Tensor) -> list[slice]:

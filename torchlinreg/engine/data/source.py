@@ -10,14 +10,16 @@ from typing import Protocol, Self, TypeVar
 import torch
 
 from torchlinreg.engine.data.batches import Batch, MiniBatches, Rows
-from torchlinreg.engine.data.matrices.operators import DenseOperator, Operator, Standardized
+from torchlinreg.engine.data.matrices.dense import DenseOperator, Standardized
+from torchlinreg.engine.data.matrices.operators import Operator
 from torchlinreg.engine.runtime.devices import at_once
 from torchlinreg.engine.runtime.threads import in_parallel
 
 PASS_BYTES = 2**21  # of features in a block of a full pass, which both its products should find in the cache
 PARALLEL_ELEMENTS = 2**20  # features, from which on a pass is worth sharing among threads
 PARTS = 32  # of a pass, each taken by one thread, and merged in their order: as many whatever the number of threads
-PREDICTIONS = 2**18  # at once, as each goes through several steps
+PREDICTIONS = 2**18  # at once, as each goes through several steps, and
+BLOCK_ROWS = 2**16  # of so few that the memory for a number each is handed from one block to the next
 SAMPLE_ROWS = 2**12  # gathered at once
 SMALL_ELEMENTS = 2**18  # rows with no more features than this, together, may be copied freely
 SKETCHED = 16  # times as many rows as features, at most, are factorised
@@ -205,8 +207,8 @@ class MemorySource:
 
     @cached_property
     def _block_rows(self) -> int:
-        predictions = at_once(PREDICTIONS, self.y.device)
-        return max(1, min(self._pass_elements // max(1, self.X.mean_nnz), predictions // self.n_columns))
+        predictions, rows = (at_once(n, self.y.device) for n in (PREDICTIONS, BLOCK_ROWS))
+        return max(1, min(self._pass_elements // max(1, self.X.mean_nnz), predictions // self.n_columns, rows))
 
     @cached_property
     def _idle(self) -> list[MiniBatches]:

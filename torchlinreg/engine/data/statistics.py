@@ -12,7 +12,7 @@ from typing import Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.moments import weighted_mean
 from torchlinreg.engine.data.source import MemorySource
 

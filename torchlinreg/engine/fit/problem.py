@@ -6,7 +6,7 @@ from typing import Self
 
 import torch
 
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.history import refuse_infinite
 from torchlinreg.engine.fit.settings import Settings
@@ -90,7 +90,10 @@ class Problem:
     def encode(self, theta: torch.Tensor | None) -> torch.Tensor:
         """Return theta, given in the units of the data, in standard units; for None what is known, or zeros."""
         if theta is None and self.settings.is_quadratic and self.conditioned.right_side is not None:
-            return self.transform(self.transform.rmatvec(self.conditioned.right_side))
+            right_side = self.conditioned.right_side
+            if self.settings.fit_intercept:  # targets have mean zero
+                right_side = torch.nn.functional.pad(right_side, (0, 0, 0, 1))
+            return self.transform(self.transform.rmatvec(right_side))
         if theta is None:
             n_theta = self.conditioned.n_features + self.settings.fit_intercept
             return self.conditioned.shift.new_zeros(n_theta, self.source.n_columns)
@@ -177,7 +180,7 @@ class Problem:
 
 
 def sketches(source: MemorySource, settings: Settings, method: str | None) -> tuple[str, ...]:
-    """Return the sketches to try: all rows where they are few, or their products, or a subsample, then a CountSketch."""
+    """Return the sketches to try: all rows where they are few; or their products, a subsample, a CountSketch."""
     if is_exact(source):
         return ("exact",)
     by_products = settings.is_quadratic and method == "whiten" and suits_gram(source)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 
 FORKED_ELEMENTS = 2**18  # of a matrix of which threads may each have some
 SYSTEM_ELEMENTS = 2**24  # numbers in the systems of equations that are solved at once

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from torchlinreg.engine.data.matrices.operators import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.moments import (
     nearest_power_of_two,
     root_mean_square,
@@ -55,8 +55,8 @@ class Conditioned:
     row_norm_bound : float
         Estimate of the mean squared norm of a whitened row, each weighted by itself; the number of directions if tails
         are light.
-    right_side : torch.Tensor of shape (n_features + 1, n_targets) or None
-        Of the normal equations, where it is known: means of features times targets, and of targets.
+    right_side : torch.Tensor of shape (n_features, n_targets) or None
+        Of the normal equations, where it is known: means of features times targets.
     """
 
     source: MemorySource
@@ -175,8 +175,6 @@ def condition_exactly(source: MemorySource, method: str | None, *, fit_intercept
     transform = Transform(directions, torch.zeros_like(shift) if fit_intercept else None)
     weighted = y if weight is None else weight * y
     right_side = X.T @ weighted / len(y)
-    if fit_intercept:
-        right_side = torch.cat([right_side, weighted.mean(0, keepdim=True)])
     return Conditioned(
         replace(source, X=DenseOperator(X), y=y, weight=weight),
         shift,
@@ -301,7 +299,7 @@ def condition_by_gram(
         condition=bound,
         sketch="gram",
         row_norm_bound=float(n_features + fit_intercept),
-        right_side=right_side if fit_intercept or right_side is None else right_side[:-1],
+        right_side=right_side,
     )
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import scipy.linalg
 import torch
 
-from torchlinreg.engine.data.matrices.operators import DenseOperator, Operator
+from torchlinreg.engine.data.matrices.dense import DenseOperator
+from torchlinreg.engine.data.matrices.operators import Operator
 from torchlinreg.engine.data.matrices.products import gram
 from torchlinreg.engine.data.moments import root_mean_square
 

@@ -5,18 +5,20 @@ or two lead to the answer.
 """
 
 from copy import copy
+from threading import local
 from typing import NamedTuple, Self
 
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.matrices.products import gram
+from torchlinreg.engine.data.matrices.products import gram, multiply_each
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import widest
 
 # Features up to which the products of pairs of columns cost less than the passes that they save, by the precision of
 # the rows, which says how many passes these are; half as many, if products are to be in double precision
 GRAM_FEATURES = {torch.float32: 64, torch.float64: 256}
+NARROW = 32  # columns whose products cost so little that single precision is not worth the passes that it asks for
 ROOM = 0.4  # power of the smallest and largest numbers, within which products and their sums are in range
 TRUSTED = 1e-2  # largest relative error of an eigenvalue that lets one pass follow another closely
 
@@ -29,8 +31,8 @@ class Moments(NamedTuple):
     mean : torch.Tensor of shape (n_features,)
         Of the shifted features.
     covariance : torch.Tensor of shape (n_features, n_features)
-    right_side : torch.Tensor of shape (n_features + 1, n_targets)
-        Of features times targets, and of targets.
+    right_side : torch.Tensor of shape (n_features, n_targets)
+        Of features times targets.
     """
 
     mean: torch.Tensor
@@ -57,7 +59,9 @@ def gram_dtype(source: MemorySource, condition: float, sizes: torch.Tensor) -> t
         Numbers as large as those to be multiplied, none of them zero.
     """
     n_columns, limit = source.shape[1] + source.y.shape[1], GRAM_FEATURES[source.X.dtype]
-    for dtype, most in ((torch.float32, limit), (widest(source.y.device), limit // 2)):
+    in_double = [(widest(source.y.device), limit // 2)]
+    as_given = source.X.dtype == in_double[0][0] and n_columns <= NARROW
+    for dtype, most in in_double if as_given else [(torch.float32, limit), *in_double]:
         of = torch.finfo(dtype)
         in_range = bool(((sizes > of.tiny**ROOM) & (sizes < of.max**ROOM)).all())
         if in_range and condition**2 * of.eps < TRUSTED and n_columns <= most:
@@ -66,7 +70,7 @@ def gram_dtype(source: MemorySource, condition: float, sizes: torch.Tensor) -> t
 
 
 class GramSum:
-    """Reduction: products of all pairs of columns, of features, targets and ones, weighted.
+    """Reduction: products of all pairs of features, and of features with targets and ones, weighted.
 
     Parameters
     ----------
@@ -77,42 +81,50 @@ class GramSum:
     """
 
     def __init__(self, shift: torch.Tensor, dtype: torch.dtype):
-        self._shift, self._is_shifted, self._dtype = shift, bool(shift.any()), dtype
-        self._buffer, self._sum, self._n_rows = None, 0.0, 0
+        self._shift, self._dtype, self._of_thread = shift if shift.any() else None, dtype, local()
+        self._products = self._right = 0.0
+        self._n_rows = 0
 
     def update(self, block: Batch) -> None:
         """Add the products of a block."""
-        n_rows, n_features = block.X.shape
-        if self._buffer is None or len(self._buffer) < n_rows:
-            n_columns = n_features + block.y.shape[1] + 1
-            self._buffer = block.y.new_empty(n_rows, n_columns, dtype=self._dtype)
-        rows = self._buffer[:n_rows]
-        X = block.X.to(rows.device).to_dense()
-        if self._is_shifted:
-            torch.sub(X, self._shift, out=rows[:, :n_features])
-        else:
-            rows[:, :n_features] = X
-        rows[:, n_features:-1], rows[:, -1] = block.y, 1.0
+        y, buffers = block.y.to(self._dtype), self._buffers(block)
+        root = buffers.ones[: len(y)] if block.weight is None else block.weight.to(self._dtype).sqrt()
+        X = block.X.to(y.device).to_dense()
+        if block.weight is not None or self._shift is not None or X.dtype != self._dtype:
+            rows = buffers.rows[: len(X)]
+            X = rows.copy_(X) if self._shift is None else torch.sub(X, self._shift, out=rows)
         if block.weight is not None:
-            rows *= block.weight.sqrt()
-        self._sum = self._sum + gram(rows).to(widest(rows.device))
-        self._n_rows += n_rows
+            X, y = X.mul_(root), y * root
+        wide = widest(y.device)
+        self._products = self._products + gram(X).to(wide)
+        self._right = self._right + multiply_each(X, [*y.unbind(1), *root.unbind(1)]).to(wide)
+        self._n_rows += len(X)
+
+    def _buffers(self, block: Batch) -> local:
+        """Return memory for rows, and for a one each, that belongs to the calling thread."""
+        buffers, size = self._of_thread, block.X.shape
+        if len(getattr(buffers, "ones", ())) < size[0]:
+            buffers.ones = block.y.new_ones(size[0], 1, dtype=self._dtype)
+            buffers.rows = block.y.new_empty(size, dtype=self._dtype)
+        return buffers
 
     def merge(self, other: Self) -> Self:
         """Return the products of the rows of both."""
-        self._sum, self._n_rows = self._sum + other._sum, self._n_rows + other._n_rows
+        self._products, self._right = self._products + other._products, self._right + other._right
+        self._n_rows += other._n_rows
         return self
 
     def fork(self) -> Self:
         """Return products of no rows yet."""
         other = copy(self)
-        other._sum, other._n_rows, other._buffer = 0.0, 0, None
+        other._products = other._right = 0.0
+        other._n_rows = 0
         return other
 
     def moments(self, *, centre: bool) -> Moments:
         """Return the means; without centring, the covariance is about zero."""
-        means, n = self._sum / self._n_rows, len(self._shift)
-        mean, covariance = means[:n, -1], means[:n, :n]
+        covariance, right = self._products / self._n_rows, self._right / self._n_rows
+        mean = right[:, -1]
         if centre:
             covariance = covariance - mean[:, None] * mean
-        return Moments(mean, covariance, torch.cat([means[:n, n:-1], means[-1:, n:-1]]))
+        return Moments(mean, covariance, right[:, :-1])

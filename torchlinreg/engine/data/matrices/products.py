@@ -1,5 +1,6 @@
 """Products of a dense matrix with single columns, and with itself."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from torchlinreg.engine.runtime.devices import at_once
 from torchlinreg.engine.runtime.threads import in_parallel
 
-# From so many numbers and columns on, NumPy's products with a single column come at memory speed, which torch's do on
-# some processors only; below, torch's cost less to call
-NUMPY_ELEMENTS, NUMPY_COLUMNS = 2**17, 32
+# From so many numbers on, NumPy's products with a single column come at memory speed, which torch's do on some
+# processors only; below, torch's cost less to call
+NUMPY_ELEMENTS = 2**17
+SINGLE_COLUMNS = 4  # that are sooner multiplied one by one than all at once
 GRAM_ELEMENTS = 2**18  # numbers in a part of a matrix that is multiplied with itself: those that the cache holds
 GRAM_PARTS = 16  # at most, each with a product of its own
 PAIRED = 64  # columns, whose products with each other are worth a matrix of their own
@@ -19,8 +21,7 @@ PAIRED_ELEMENTS = 2**19  # numbers in a piece of that matrix
 
 def suits_numpy(matrix: torch.Tensor) -> bool:
     """Whether NumPy is to multiply this matrix with single columns."""
-    n_columns = matrix.shape[1]
-    return n_columns >= NUMPY_COLUMNS and matrix.numel() >= NUMPY_ELEMENTS and matrix.device.type == "cpu"
+    return matrix.numel() >= NUMPY_ELEMENTS and matrix.device.type == "cpu"
 
 
 def multiply_column(matrix: np.ndarray, column: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
@@ -32,6 +33,14 @@ def multiply_column(matrix: np.ndarray, column: torch.Tensor, out: torch.Tensor)
 def multiply_transposed(matrix: np.ndarray, column: torch.Tensor) -> torch.Tensor:
     """Return Xᵀ r, for r of shape (n_rows, 1)."""
     return torch.from_numpy(np.dot(column.numpy()[:, 0], matrix))[:, None]
+
+
+def multiply_each(matrix: torch.Tensor, columns: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return Xᵀ R for the columns of R, shape (n_columns, len(columns)); one after the other if they are few."""
+    if matrix.device.type != "cpu" or len(columns) > SINGLE_COLUMNS:
+        return matrix.T @ torch.stack(tuple(columns), dim=1)
+    X = matrix.numpy()
+    return torch.from_numpy(np.stack([np.dot(column.numpy(), X) for column in columns], axis=1))
 
 
 class ResidualSums(NamedTuple):
@@ -92,8 +101,12 @@ def gram(matrix: torch.Tensor) -> torch.Tensor:
     n_rows, n_columns = matrix.shape
     X = matrix.numpy()  # which computes half of a product of a matrix with itself, as the other half is the same
     size = max(1, GRAM_ELEMENTS // max(1, n_columns), -(-n_rows // GRAM_PARTS))
-    parts = in_parallel(lambda start: X[start : start + size].T @ X[start : start + size], range(0, n_rows, size))
+    parts = in_parallel(lambda start: _gram(X[start : start + size]), range(0, n_rows, size))
     return torch.from_numpy(sum(parts))
+
+
+def _gram(X: np.ndarray) -> np.ndarray:
+    return np.dot(X.T, X)  # which lets other threads go on, as the operator @ does not always
 
 
 def sandwich(matrix: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
