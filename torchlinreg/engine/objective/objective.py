@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.matrices.products import residual_sums
+from torchlinreg.engine.data.matrices.products import add_residual_sums
 from torchlinreg.engine.data.source import Mean, MemorySource
 from torchlinreg.engine.objective.hessian import Hessian, HessianSum, SecondOrder
 from torchlinreg.engine.objective.linear_model import Model
@@ -261,31 +261,28 @@ class SquaredResiduals:
     def __init__(self, loss: Loss, theta: torch.Tensor, source: MemorySource):
         self._loss, self._theta, n_features = loss, theta.to(source.y.dtype), source.shape[1]
         self._weights, self._intercept = self._theta[:n_features], self._theta[n_features:]
-        self._gradient, self._squares, self._n_rows = torch.zeros_like(theta), theta.new_zeros(theta.shape[1]), 0
+        self._sums, self._n_rows = theta.new_zeros(n_features + 2, theta.shape[1]), 0
 
     def update(self, block: Batch) -> None:
         """Add the squares and products of a block."""
-        sums = residual_sums(block.X, self._weights, self._intercept, block.y, block.weight, block.predicted)
-        n_features = len(self._weights)
-        self._gradient[:n_features] += sums.gradient
-        self._gradient[n_features:] += sums.total
-        self._squares += sums.squares
-        self._n_rows += len(block.y)
+        X, y, weight, predicted = block[:4]
+        add_residual_sums(self._sums, X, self._weights, self._intercept, y, weight, predicted)
+        self._n_rows += len(X)
 
     def merge(self, other: Self) -> Self:
         """Return the sums over the rows of both."""
-        self._gradient, self._squares = self._gradient + other._gradient, self._squares + other._squares
+        self._sums = self._sums + other._sums
         self._n_rows += other._n_rows
         return self
 
     def fork(self) -> Self:
         """Return sums over no rows yet."""
         other = copy(self)
-        other._gradient, other._squares = torch.zeros_like(self._gradient), torch.zeros_like(self._squares)
-        other._n_rows = 0
+        other._sums, other._n_rows = torch.zeros_like(self._sums), 0
         return other
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the mean loss, its gradient, and the mean loss again."""
-        value = self._squares * (0.5 * self._loss.lipschitz / self._n_rows)
-        return value, self._gradient * (self._loss.lipschitz / self._n_rows), value
+        means = self._sums * (self._loss.lipschitz / self._n_rows)
+        value = 0.5 * means[-1]
+        return value, means[: len(self._theta)].clone(), value

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.matrices.products import gram, multiply_each
+from torchlinreg.engine.data.matrices.products import add_products
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import widest
 
@@ -82,23 +82,22 @@ class GramSum:
 
     def __init__(self, shift: torch.Tensor, dtype: torch.dtype):
         self._shift, self._dtype, self._of_thread = shift if shift.any() else None, dtype, local()
-        self._products = self._right = 0.0
-        self._n_rows = 0
+        self._sums, self._n_rows = 0.0, 0
 
     def update(self, block: Batch) -> None:
         """Add the products of a block."""
-        y, buffers = block.y.to(self._dtype), self._buffers(block)
-        root = buffers.ones[: len(y)] if block.weight is None else block.weight.to(self._dtype).sqrt()
+        y, (n_rows, n_features), buffers = block.y.to(self._dtype), block.X.shape, self._buffers(block)
+        root = buffers.ones[:n_rows] if block.weight is None else block.weight.to(self._dtype).sqrt()
         X = block.X.to(y.device).to_dense()
         if block.weight is not None or self._shift is not None or X.dtype != self._dtype:
-            rows = buffers.rows[: len(X)]
+            rows = buffers.rows[:n_rows]
             X = rows.copy_(X) if self._shift is None else torch.sub(X, self._shift, out=rows)
         if block.weight is not None:
             X, y = X.mul_(root), y * root
-        wide = widest(y.device)
-        self._products = self._products + gram(X).to(wide)
-        self._right = self._right + multiply_each(X, [*y.unbind(1), *root.unbind(1)]).to(wide)
-        self._n_rows += len(X)
+        if self._n_rows == 0:
+            self._sums = y.new_zeros(n_features, n_features + y.shape[1] + 1, dtype=widest(y.device))
+        add_products(self._sums, X, y, root)
+        self._n_rows += n_rows
 
     def _buffers(self, block: Batch) -> local:
         """Return memory for rows, and for a one each, that belongs to the calling thread."""
@@ -110,21 +109,19 @@ class GramSum:
 
     def merge(self, other: Self) -> Self:
         """Return the products of the rows of both."""
-        self._products, self._right = self._products + other._products, self._right + other._right
-        self._n_rows += other._n_rows
+        self._sums, self._n_rows = self._sums + other._sums, self._n_rows + other._n_rows
         return self
 
     def fork(self) -> Self:
         """Return products of no rows yet."""
         other = copy(self)
-        other._products = other._right = 0.0
-        other._n_rows = 0
+        other._sums, other._n_rows = 0.0, 0
         return other
 
     def moments(self, *, centre: bool) -> Moments:
         """Return the means; without centring, the covariance is about zero."""
-        covariance, right = self._products / self._n_rows, self._right / self._n_rows
-        mean = right[:, -1]
+        means, n_features = self._sums / self._n_rows, len(self._sums)
+        covariance, right_side, mean = means[:, :n_features], means[:, n_features:-1], means[:, -1]
         if centre:
             covariance = covariance - mean[:, None] * mean
-        return Moments(mean, covariance, right[:, :-1])
+        return Moments(mean, covariance, right_side)

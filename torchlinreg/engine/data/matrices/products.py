@@ -1,8 +1,5 @@
 """Products of a dense matrix with single columns, and with itself."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 import torch
 
@@ -12,7 +9,6 @@ from torchlinreg.engine.runtime.threads import in_parallel
 # From so many numbers on, NumPy's products with a single column come at memory speed, which torch's do on some
 # processors only; below, torch's cost less to call
 NUMPY_ELEMENTS = 2**17
-SINGLE_COLUMNS = 4  # that are sooner multiplied one by one than all at once
 GRAM_ELEMENTS = 2**18  # numbers in a part of a matrix that is multiplied with itself: those that the cache holds
 GRAM_PARTS = 16  # at most, each with a product of its own
 PAIRED = 64  # columns, whose products with each other are worth a matrix of their own
@@ -35,37 +31,15 @@ def multiply_transposed(matrix: np.ndarray, column: torch.Tensor) -> torch.Tenso
     return torch.from_numpy(np.dot(column.numpy()[:, 0], matrix))[:, None]
 
 
-def multiply_each(matrix: torch.Tensor, columns: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return Xᵀ R for the columns of R, shape (n_columns, len(columns)); one after the other if they are few."""
-    if matrix.device.type != "cpu" or len(columns) > SINGLE_COLUMNS:
-        return matrix.T @ torch.stack(tuple(columns), dim=1)
-    X = matrix.numpy()
-    return torch.from_numpy(np.stack([np.dot(column.numpy(), X) for column in columns], axis=1))
+def add_residual_sums(total: torch.Tensor, X, W: torch.Tensor, b: torch.Tensor, y: torch.Tensor, weight, out) -> None:
+    """Go through rows once: residuals X W + b - y, and their products with the rows while these are in the cache.
 
-
-class ResidualSums(NamedTuple):
-    """Sums over rows of their residuals X w + b - y.
-
-    Attributes
-    ----------
-    gradient : torch.Tensor of shape (n_features, n_columns)
-        Xᵀ residual, weighted.
-    total : torch.Tensor of shape (n_columns,)
-        Weighted sum.
-    squares : torch.Tensor of shape (n_columns,)
-        Weighted sum of squares.
-    """
-
-    gradient: torch.Tensor
-    total: torch.Tensor
-    squares: torch.Tensor
-
-
-def residual_sums(X, W: torch.Tensor, b: torch.Tensor, y: torch.Tensor, weight, out: torch.Tensor) -> ResidualSums:
-    """Go through rows once: residuals, and their products with the rows while these are in the cache.
+    On the CPU NumPy does it, as few of its calls let other threads in: coming back from each costs a wait for them.
 
     Parameters
     ----------
+    total : torch.Tensor of shape (n_features + 2, n_columns), float64
+        To which Xᵀ residual, the sum and the sum of squares of the residuals are added, weighted.
     X : Operator of shape (n_rows, n_features)
     W : torch.Tensor of shape (n_features, n_columns)
     b : torch.Tensor of shape (1 or 0, n_columns)
@@ -76,22 +50,46 @@ def residual_sums(X, W: torch.Tensor, b: torch.Tensor, y: torch.Tensor, weight, 
         Overwritten.
     """
     if X.array is not None and W.shape[1] == 1:
-        return _residual_sums(X.array, W, b, y, weight, out)
-    residual = X.matmul(W, out=out) if not len(b) else X.affine(b, W, out)
+        _add_residual_sums(total.numpy()[:, 0], X.array, W.numpy()[:, 0], b.numpy()[:, 0], y.numpy(), weight, out)
+        return
+    residual = X.affine(b, W, out) if len(b) else X.matmul(W, out=out)
     residual.sub_(y)
     weighted = residual if weight is None else residual * weight
-    return ResidualSums(X.rmatmul(weighted), weighted.sum(0), torch.linalg.vecdot(weighted, residual, dim=0))
+    total[:-2] += X.rmatmul(weighted)
+    total[-2] += weighted.sum(0)
+    total[-1] += torch.linalg.vecdot(weighted, residual, dim=0)
 
 
-def _residual_sums(matrix: np.ndarray, W, b, y, weight, out) -> ResidualSums:
-    """Return the sums of one column. NumPy lets other threads in a few times only: each costs a wait for them."""
-    residual = np.dot(matrix, W.numpy()[:, 0], out=out.numpy()[:, 0])
-    residual -= y.numpy()[:, 0]
-    if len(b):
-        residual += b.numpy()[0]
+def _add_residual_sums(total: np.ndarray, X: np.ndarray, w, b, y, weight, out) -> None:
+    residual = np.dot(X, w, out=out.numpy()[:, 0])
+    residual -= y[:, 0]
+    if b.size:
+        residual += b[0]
     weighted = residual if weight is None else residual * weight.numpy()[:, 0]
-    gradient = torch.from_numpy(np.dot(weighted, matrix))[:, None]
-    return ResidualSums(gradient, torch.tensor([weighted.sum()]), torch.tensor([weighted @ residual]))
+    total[:-2] += np.dot(weighted, X)
+    total[-2] += weighted.sum()
+    total[-1] += weighted @ residual
+
+
+def add_products(total: torch.Tensor, X: torch.Tensor, *factors: torch.Tensor) -> None:
+    """Add Xᵀ X, and beside it Xᵀ R for the columns of some factors, to a total in float64.
+
+    Parameters
+    ----------
+    total : torch.Tensor of shape (n_features, n_features + n_factors), float64
+    X : torch.Tensor of shape (n_rows, n_features)
+    *factors : torch.Tensor of shape (n_rows, any)
+        R, one after the other.
+    """
+    n_features = X.shape[1]
+    if X.device.type != "cpu":
+        total += torch.cat([X.T @ X, *(X.T @ R for R in factors)], dim=1)
+        return
+    total, X = total.numpy(), X.numpy()
+    total[:, :n_features] += _gram(X)
+    columns = (column for R in factors for column in R.numpy().T)
+    for place, column in enumerate(columns, n_features):
+        total[:, place] += np.dot(column, X)
 
 
 def gram(matrix: torch.Tensor) -> torch.Tensor:
