@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import grid, load, memory, passes, sparse, tables, textbook, untuned
+from benchmarks import grid, lasso, load, memory, passes, sparse, tables, textbook, untuned
 
 # name on the command line -> (title, function that is told whether to be quick, runs it and returns Markdown)
 BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
     "passes": ("The cost of a pass, and how a fit's time grows", lambda quick: passes.report(quick=quick)),
     "sparse": ("Sparse tables", lambda quick: sparse.report(quick=quick)),
     "grid": ("Grids, cross-validation and resamples", lambda quick: grid.report(quick=quick)),
+    "lasso": ("The lasso and the elastic net", lambda quick: lasso.report(quick=quick)),
     "tables": ("Public tables, beside scikit-learn", lambda quick: tables.report(quick=quick)),
     "load": ("Beside a busy process", lambda quick: load.report(quick=quick)),
     "memory": ("Memory", lambda quick: memory.report(quick=quick)),

@@ -10,7 +10,7 @@ from conftest import AT_AN_END
 from hard_cases import CASES, least_squares
 from sklearn.linear_model import Ridge
 
-from benchmarks import grid, load, memory, passes, sparse, tables, targets, textbook, untuned
+from benchmarks import grid, lasso, load, memory, passes, sparse, tables, targets, textbook, untuned
 from benchmarks.__main__ import BENCHMARKS, machine
 from benchmarks.reference import KINDS, Error, Judge, LeastSquares, Size
 from benchmarks.timing import FEWEST_ROUNDS, Timings, alternate
@@ -306,6 +306,13 @@ def test_part_of_a_grid_counts_by_its_share():
     assert rows[1][4:] == ["≥ 10", "yes", "0.0e+00"]
 
 
+def test_lasso_benchmark_runs():
+    for table in lasso.report(quick=True).split("### ")[1:]:
+        differences = [float(row[-1]) for row in cells(table)[1:]]
+        assert max(differences) < 1e-3  # of the loosest tolerance among the contenders
+        assert len(differences) >= 4
+
+
 def test_grid_benchmark_runs(monkeypatch):
     monkeypatch.setattr(grid, "measure_elsewhere", lambda name, n_models, size: n_models)
     tables = grid.report(quick=True).split("### ")[1:]
@@ -415,7 +422,7 @@ def test_the_busy_process_is_gone_afterwards(monkeypatch):
 
 
 def test_every_benchmark_is_on_the_command_line():
-    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "sparse", "grid", "tables", "load", "memory"]
-    modules = (textbook, untuned, passes, sparse, grid, tables, load, memory)
+    assert list(BENCHMARKS) == ["textbook", "untuned", "passes", "sparse", "grid", "lasso", "tables", "load", "memory"]
+    modules = (textbook, untuned, passes, sparse, grid, lasso, tables, load, memory)
     assert all(module.__doc__.partition("\n")[2] for module in modules)
     assert "scikit-learn" in machine()

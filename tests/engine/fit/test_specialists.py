@@ -233,7 +233,9 @@ def test_large_tables_have_the_same_optimum(monkeypatch, rng, dtype, loss, penal
     small = TorchLinearRegressor(**options).fit(X, y)
     monkeypatch.setattr(choose, "EXACT_ELEMENTS", 0)
     large = TorchLinearRegressor(**options).fit(X, y)
-    assert large.plan_.reasons["conditioning"] != small.plan_.reasons["conditioning"]
+    by_working_set = loss in ("squared_error", "mse") and penalty in ("l1", "elasticnet")  # which copies no rows
+    differs = large.plan_.reasons["conditioning"] != small.plan_.reasons["conditioning"]
+    assert differs != by_working_set
     tolerance = 0.02 if resolve_loss(loss, 1).lipschitz == np.inf else {"float32": 2e-5, "float64": 1e-7}[dtype]
     assert apart(small, large, X, y) < tolerance
     assert large.converged_

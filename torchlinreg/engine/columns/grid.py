@@ -20,6 +20,7 @@ from torchlinreg.engine.fit.textbook import fit_textbook
 from torchlinreg.engine.fit.untuned import fit_untuned
 from torchlinreg.engine.preconditioning.choose import WHITEN_FEATURES
 from torchlinreg.engine.runtime.devices import carry, widest
+from torchlinreg.engine.runtime.switches import training_mode
 from torchlinreg.engine.solvers.minibatch.loop import DivergedError
 
 HESSIAN_ELEMENTS = 2**24  # numbers in the Hessians of columns that are fitted at once
@@ -85,7 +86,8 @@ class Grid:
     def __init__(self, source: MemorySource, settings: Settings, n_models: int, folds: Sequence[torch.Tensor]):
         self.source, self.settings = source, settings
         self.models = torch.arange(n_models, device=source.y.device)
-        self._groups = self._reduce(folds) if self._pays(len(folds)) else None
+        with self._few_threads():
+            self._groups = self._reduce(folds) if self._pays(len(folds)) else None
 
     def fit(
         self,
@@ -114,15 +116,24 @@ class Grid:
         if self._groups is None:
             source = self.source if fold is None else self.source.fold(fold)
             return fit_models(source, settings, len(models), warm_start)
+        with self._few_threads():
+            return self._fit(fold, settings, len(models))
+
+    def _fit(self, fold: torch.Tensor | None, settings: Settings, n_models: int) -> Columns:
+        """Fit models to the sufficient statistics of a fold."""
         statistics, n_features = self._merge(fold), self.source.shape[1]
         few, _ = statistics.as_source(n_features, centred=settings.fit_intercept)
-        found = fit_models(few, settings.for_statistics(), len(models))
+        found = fit_models(few, settings.for_statistics(), n_models)
         if settings.fit_intercept:
             found.theta = statistics.with_intercept(found.theta)
         if found.optimality_gap is not None:
             rounding = statistics.rounding_excess(found.theta, settings.dtype)
             found.optimality_gap += rounding.nan_to_num().max().item()
         return found
+
+    def _few_threads(self):
+        """Return a context in which little work is left to one thread."""
+        return training_mode(0, self.source.factorization_work, inference=False)
 
     def _pays(self, n_folds: int) -> bool:
         """Whether sufficient statistics answer for these models, and cost less than passes over the rows."""

@@ -21,7 +21,8 @@ from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.fit.textbook import fit_textbook
 from torchlinreg.engine.fit.untuned import fit_untuned
 from torchlinreg.engine.objective.penalties import Penalty
-from torchlinreg.engine.preconditioning.conditioning import Conditioned, condition
+from torchlinreg.engine.preconditioning.conditioned import Conditioned
+from torchlinreg.engine.preconditioning.conditioning import condition
 from torchlinreg.engine.runtime.switches import training_mode
 
 GROUP_ELEMENTS = 2**22  # numbers, of rows times resamples, held at once

@@ -143,6 +143,16 @@ class ColumnMeans(RowMean):
         return block.X.to(factors).rmatmul(factors)
 
 
+class ColumnMoments(RowMean):
+    """Reduction: the weighted means of dense columns and of their squares, shape (2, n_features)."""
+
+    def sums(self, block: Batch) -> torch.Tensor:
+        """Return the sums."""
+        X = block.X.to_dense()
+        weight = X.new_ones(1, len(X)) if block.weight is None else block.weight.to(X).T
+        return torch.cat([weight @ X, weight @ X.square()])
+
+
 class SparseVariances:
     """Reduction: the weighted mean squares of sparse columns about given means.
 

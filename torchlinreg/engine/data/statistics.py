@@ -17,6 +17,7 @@ from torchlinreg.engine.data.moments import weighted_mean
 from torchlinreg.engine.data.source import MemorySource
 
 BLOCK_ELEMENTS = 2**20  # features factorised at once
+FAR_FROM_SINGULAR = 1e-3  # times what rounding may make of a matrix
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -142,6 +143,8 @@ class SufficientStatistics:
         factor = self.factor if centred else torch.cat([self.factor, self.weight**0.5 * self.mean[None]])
         X, y = factor[:, :n_features], factor[:, n_features:]
         scale = torch.linalg.vector_norm(X, dim=0)
+        if centred and _has_full_rank(X, scale, self.n_rows):
+            return X[:n_features], y[:n_features], y[n_features:].square().sum(0)
         U, singular, Vt = torch.linalg.svd(X / torch.where(scale > 0, scale, 1.0), full_matrices=False)
         kept = singular > singular[0] * EPS * max(self.n_rows, n_features)
         if kept.sum() == n_features:
@@ -152,3 +155,14 @@ class SufficientStatistics:
         explained = U[:, kept].T @ y
         residual_ss = (y.square().sum(0) - explained.square().sum(0)).clamp_(min=0)
         return (singular[:, None] * Vt)[kept] * scale, explained, residual_ss
+
+
+def _has_full_rank(factor: torch.Tensor, scale: torch.Tensor, n_rows: int) -> bool:
+    """Whether the columns of an upper triangle, once of length one, are far from depending on each other."""
+    n = factor.shape[1]
+    if len(factor) < n or not scale.all():
+        return False
+    triangle = factor[:n] / scale
+    identity = torch.eye(n, dtype=factor.dtype, device=factor.device)
+    bound = torch.linalg.matrix_norm(torch.linalg.solve_triangular(triangle, identity, upper=True))
+    return (bound * EPS * max(n_rows, n, 64)).item() < FAR_FROM_SINGULAR  # false for NaN

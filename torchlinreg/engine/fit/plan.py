@@ -8,7 +8,7 @@ import torch
 from torchlinreg.engine.data.batches import MiniBatches
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.settings import Settings
-from torchlinreg.engine.preconditioning.conditioning import Conditioned
+from torchlinreg.engine.preconditioning.conditioned import Conditioned
 from torchlinreg.engine.preconditioning.factorizations import largest_second_moment
 from torchlinreg.engine.runtime.devices import widest
 

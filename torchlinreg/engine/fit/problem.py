@@ -17,8 +17,9 @@ from torchlinreg.engine.objective.penalties import Penalty
 from torchlinreg.engine.objective.robust_scale import initial_scale
 from torchlinreg.engine.optimality.refinement import NormalEquations, refine, why_refine
 from torchlinreg.engine.preconditioning.choose import choose_conditioning, is_exact
+from torchlinreg.engine.preconditioning.conditioned import Conditioned
 from torchlinreg.engine.preconditioning.conditioning import (
-    Conditioned,
+    condition_by_columns,
     condition_by_gram,
     condition_by_sketch,
     condition_exactly,
@@ -224,7 +225,9 @@ def _condition(source: MemorySource, settings: Settings, sketch: str, method: st
     mean = source if weight is None else replace(source, weight=weight.mean(1, keepdim=True))
     # The same seed each time: the sample, and with it the shift, stays the same
     generator = torch.Generator("cpu").manual_seed(settings.seed)
-    if sketch == "exact":
+    if sketch == "columns":
+        conditioned = condition_by_columns(mean, fit_intercept=settings.fit_intercept)
+    elif sketch == "exact":
         conditioned = condition_exactly(mean, method, fit_intercept=settings.fit_intercept)
     elif sketch == "gram":
         conditioned = condition_by_gram(mean, settings.dtype, fit_intercept=settings.fit_intercept, generator=generator)

@@ -14,7 +14,8 @@ from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.objective.linear_model import MODELS, Model
 from torchlinreg.engine.objective.losses import Loss, total_loss
 from torchlinreg.engine.objective.penalties import Penalty
-from torchlinreg.engine.preconditioning.conditioning import Conditioned, condition
+from torchlinreg.engine.preconditioning.conditioned import Conditioned
+from torchlinreg.engine.preconditioning.conditioning import condition
 from torchlinreg.engine.runtime.switches import training_mode
 from torchlinreg.engine.solvers.minibatch.loop import DivergedError, check_finite, train_epoch
 from torchlinreg.engine.solvers.minibatch.optimizers import (

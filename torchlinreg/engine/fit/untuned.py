@@ -20,6 +20,7 @@ from torchlinreg.engine.preconditioning.factorizations import EPS
 from torchlinreg.engine.runtime.switches import training_mode
 from torchlinreg.engine.solvers.full_batch.conjugate_gradient import ConjugateGradient
 from torchlinreg.engine.solvers.full_batch.continuation import Continuation
+from torchlinreg.engine.solvers.full_batch.working_set import WorkingSet
 from torchlinreg.engine.solvers.minibatch.loop import train_epoch
 from torchlinreg.engine.solvers.minibatch.optimizers import SGD, PolyakAveraging, Preconditioned, ProximalGradient, Rate
 from torchlinreg.engine.solvers.solver import Iterates, Solution, require, run
@@ -44,9 +45,16 @@ def fit_untuned(source: MemorySource, settings: Settings, start: torch.Tensor | 
         Near the optimum, if anybody knows where that is.
     """
     history, method, theta = History(settings), first_conditioning(source, settings), None
-    factorized = source.factorization_work if can_be_dense(source) else 0
+    by_working_set = settings.loss.is_quadratic and not settings.is_quadratic
+    factorized = 0 if by_working_set or not can_be_dense(source) else source.factorization_work
     with training_mode(0, factorized, inference=settings.backend == "analytic"):
         with history.interruptible(lambda: history.best is not None):
+            if by_working_set:
+                problem = precondition(source, settings, "columns", "scale")
+                solution = solve_sparse(problem, problem.encode(start), history)
+                if not solution.stalled:
+                    return finish(source, problem, solution, history)
+                start = problem.decode(solution.theta)
             for sketch in sketches(source, settings, method):
                 problem = precondition(source, settings, sketch, method)
                 method = problem.method
@@ -171,6 +179,18 @@ def _gap_of_gradient(problem: Problem, gradient: torch.Tensor, smallest_curvatur
         beyond = (transform.beyond(gradient).abs() - rounding).clamp(min=0)
         gap += (beyond.square() / penalty.l2).nan_to_num(posinf=0.0).sum(0) / lipschitz
     return gap
+
+
+def solve_sparse(problem: Problem, theta: torch.Tensor, history: History) -> Solution:
+    """Return the solution of a quadratic loss with a penalty that is not smooth, by working sets."""
+    objective, v = from_start(problem.objective(theta), theta)
+    baseline_loss = torch.full_like(v[0], 0.5 * problem.loss.lipschitz)
+    solver = WorkingSet(problem.tol * baseline_loss, history.n_left)
+    require(solver, objective.capabilities)
+    solution = _follow(problem, history, solver.iterates(objective, v))
+    if solution.stalled and history.n_left > 0:
+        return solution
+    return _certified(problem, solution._replace(stalled=False), baseline_loss)
 
 
 def solve_convex(problem: Problem, theta: torch.Tensor, history: History, *, is_warm: bool) -> tuple:

@@ -164,3 +164,52 @@ class HessianSum:
         all_columns = matrix.new_zeros(2, n_columns, *matrix.shape[1:])
         all_columns[0, self._columns], all_columns[1, self._columns] = matrix, self._majorizer / self._n_rows
         return all_columns[0], all_columns[1], gradient
+
+
+class ColumnProducts:
+    """Reduction: the means of products of some columns, centred and scaled by a diagonal T, with all of a list.
+
+    Parameters
+    ----------
+    transform : Transform
+    chosen : torch.Tensor of shape (n_chosen,)
+        The list: numbers of columns.
+    n_old : int
+        How many at its beginning are not to be multiplied by others; the rest is.
+    """
+
+    def __init__(self, transform, chosen: torch.Tensor, n_old: int):
+        self._chosen, self._n_old, self._n_rows = chosen, n_old, 0
+        self._scale = transform.weights[chosen]
+        self._shift = None if transform.offset is None else transform.offset[chosen]
+        self._total = self._scale.new_zeros(len(chosen) - n_old, len(chosen))
+
+    def update(self, block: Batch) -> None:
+        """Add the products of a block."""
+        columns = block.X.columns(self._chosen).to(self._scale)
+        if self._shift is not None:
+            columns -= self._shift
+        columns *= self._scale
+        new = columns[:, self._n_old :]
+        if block.weight is not None:
+            new = new * block.weight.to(new)
+        self._total.addmm_(new.T, columns)
+        self._n_rows += len(columns)
+
+    def merge(self, other: Self) -> Self:
+        """Return the products of the rows of both."""
+        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
+        return self
+
+    def fork(self) -> Self | None:
+        """Return products of no rows yet, unless many of these would not fit."""
+        if self._total.numel() > FORKED_ELEMENTS:
+            return None
+        other = copy(self)
+        other._total, other._n_rows = torch.zeros_like(self._total), 0
+        return other
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The means, shape (n_chosen - n_old, n_chosen)."""
+        return self._total / self._n_rows

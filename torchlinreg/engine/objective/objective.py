@@ -10,8 +10,9 @@ import torch
 
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.products import add_residual_sums
+from torchlinreg.engine.data.moments import ColumnMeans
 from torchlinreg.engine.data.source import Mean, MemorySource
-from torchlinreg.engine.objective.hessian import Hessian, HessianSum, SecondOrder
+from torchlinreg.engine.objective.hessian import ColumnProducts, Hessian, HessianSum, SecondOrder
 from torchlinreg.engine.objective.linear_model import Model
 from torchlinreg.engine.objective.losses import Loss, total_loss
 from torchlinreg.engine.objective.penalties import Penalty
@@ -106,6 +107,28 @@ class Objective:
         matrix, majorizer, curved_gradient = sums.means(v.shape[1])
         return SecondOrder(self._with_penalty(matrix), majorizer, curved_gradient)
 
+    def gram(self, chosen: torch.Tensor, n_old: int) -> torch.Tensor:
+        """Return the rows and columns of a quadratic loss's Hessian for some of the features, less the first rows.
+
+        Parameters
+        ----------
+        chosen : torch.Tensor of shape (n_chosen,)
+        n_old : int
+            Rows left out.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_chosen - n_old, n_chosen)
+        """
+        return self.loss.lipschitz * self.source.reduce(ColumnProducts(self.transform, chosen, n_old)).value
+
+    def centred(self) -> Self:
+        """Return the objective of a single column with the intercept at the mean of the features by its own weights."""
+        if self.transform.offset is None:
+            return self
+        mean = self.source.reduce(ColumnMeans()).value[:, 0]
+        return replace(self, transform=replace(self.transform, offset=mean.to(self.start)))
+
     def prox(self, v: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
         """Return the proximal operator of the part of the penalty that is not smooth."""
         return v if self.nonsmooth is None else self.nonsmooth.prox(v, step)
@@ -136,10 +159,12 @@ class Objective:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What it can do for a solver: "hessian" where there are not too many directions, "prox", "quadratic"."""
+        """What it can do for a solver: "hessian" where directions are not too many, "prox", "quadratic", "gram"."""
         found = {"prox"}
         if self.has_hessian:
             found.add("hessian")
+        if self.loss.is_quadratic and self.transform.weights.ndim == 1:
+            found.add("gram")
         if self.loss.is_quadratic and (self.penalty is None or self.penalty.is_smooth):
             found.add("quadratic")
         return frozenset(found)

@@ -15,6 +15,7 @@ from typing import Self
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.matrices.products import absolute_product
 from torchlinreg.engine.objective.losses import SquaredError
 from torchlinreg.engine.objective.objective import Objective
 from torchlinreg.engine.preconditioning.factorizations import EPS
@@ -134,7 +135,7 @@ class DualityGap:
         predicted, other = (X.matmul(both[:n]) + both[n:].sum(0)).chunk(2, dim=1)
         residual, dual = predicted - y, loss.feasible(self._smooth.gradient(other, y))
         value, conjugate, product = loss.value(predicted, y), loss.conjugate(dual), residual * dual
-        largest = X.map(torch.abs).matmul(theta[:n].abs()) + theta[n:].abs().sum(0)
+        largest = absolute_product(X, theta[:n]) + theta[n:].abs().sum(0)
         weight = 1.0 if block.weight is None else block.weight.to(theta)
         of_rows = (
             (value + conjugate - product).clamp(min=0),

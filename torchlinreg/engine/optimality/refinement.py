@@ -14,7 +14,7 @@ import torch
 
 from torchlinreg.engine.data.matrices.compensated import DoubleDouble, SlicedMatrix, unit_of
 from torchlinreg.engine.data.source import MemorySource
-from torchlinreg.engine.preconditioning.conditioning import Conditioned
+from torchlinreg.engine.preconditioning.conditioned import Conditioned
 from torchlinreg.engine.preconditioning.factorizations import EPS
 from torchlinreg.engine.solvers.solver import Solution
 

@@ -3,6 +3,7 @@
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.matrices.products import absolute_product
 from torchlinreg.engine.data.source import MemorySource, RowMean
 from torchlinreg.engine.objective.objective import Objective
 
@@ -26,8 +27,7 @@ def needs_double(source: MemorySource, theta: torch.Tensor, y_scale: torch.Tenso
         Standard deviations of the targets.
     """
     n_features = source.shape[1]
-    X = source.X.rows(sample(source)).map(torch.abs).to(theta)
-    parts = X.matmul(theta[:n_features].abs()).amax(0)
+    parts = absolute_product(source.X.rows(sample(source)).to(theta.device), theta[:n_features]).amax(0)
     return bool((parts + theta[n_features:].abs().sum(0) > LARGE_PARTS * y_scale).any())
 
 

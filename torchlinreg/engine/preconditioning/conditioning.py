@@ -4,12 +4,13 @@ Let C be the centred, weighted covariance of the columns. Steps along ``T Tᵀ g
 the identity, see a loss that has the same curvature everywhere. T is found from a *sketch* of the rows.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
-from torchlinreg.engine.data.matrices.dense import DenseOperator
+from torchlinreg.engine.data.matrices.dense import DenseOperator, Standardized
 from torchlinreg.engine.data.moments import (
+    ColumnMoments,
     nearest_power_of_two,
     root_mean_square,
     sparse_moments,
@@ -18,9 +19,9 @@ from torchlinreg.engine.data.moments import (
 )
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.preconditioning.choose import SAMPLE_ROWS, can_be_dense, is_exact, sketch_rows
+from torchlinreg.engine.preconditioning.conditioned import Conditioned
 from torchlinreg.engine.preconditioning.factorizations import (
     EPS,
-    RowSpace,
     largest_eigenvalues,
     normalize_spectrum,
     whiten,
@@ -32,97 +33,10 @@ from torchlinreg.engine.preconditioning.transforms import Transform
 
 SINGLE_CONDITION = 3e4  # condition number that single precision can do justice to
 BLOCK_ELEMENTS = 2**20  # numbers of a sparse source that are multiplied at once
-
-
-@dataclass(frozen=True, eq=False)
-class Conditioned:
-    """A source in standard units, a change of variables in which its Hessian is near the identity, and the way back.
-
-    Attributes
-    ----------
-    source : MemorySource
-        Features (X - shift) / scale, targets (y - y_shift) / y_scale.
-    shift, scale : torch.Tensor of shape (n_features,), float64
-    y_shift, y_scale : torch.Tensor of shape (n_targets,), float64
-    transform : Transform
-        Theta, the weights with the intercept as a last row, is ``transform(v)``. In float64.
-    row_space : RowSpace or None
-        Of the features, if columns depend on each other.
-    condition : float
-        Estimated condition number of the centred and scaled columns, as far as they are independent.
-    sketch : {"exact", "gram", "subsample", "countsketch"}
-        What the transform was found from. With "exact", one step of one is the answer, with "gram" nearly so.
-    row_norm_bound : float
-        Estimate of the mean squared norm of a whitened row, each weighted by itself; the number of directions if tails
-        are light.
-    right_side : torch.Tensor of shape (n_features, n_targets) or None
-        Of the normal equations, where it is known: means of features times targets.
-    """
-
-    source: MemorySource
-    shift: torch.Tensor
-    scale: torch.Tensor
-    y_shift: torch.Tensor
-    y_scale: torch.Tensor
-    transform: Transform
-    row_space: RowSpace | None
-    condition: float
-    sketch: str
-    row_norm_bound: float
-    right_side: torch.Tensor | None = None
-
-    @property
-    def n_features(self) -> int:
-        """Features of the source."""
-        return len(self.shift)
-
-    @property
-    def largest_curvature(self) -> float:
-        """Largest eigenvalue that a sketch of this size leaves, where one is meant (Marchenko & Pastur)."""
-        if self.sketch in ("exact", "gram"):
-            return 1.0
-        return (1.0 + (self.n_features / sketch_rows(*self.source.shape)) ** 0.5) ** 2
-
-    def in_double(self) -> "Conditioned":
-        """Return the same with products in float64, whatever precision the features are kept in."""
-        source = self.source
-        weight = None if source.weight is None else source.weight.double()
-        X = source.X.in_double(self.shift)
-        return replace(self, source=replace(source, X=X, y=source.y.double(), weight=weight))
-
-    def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
-        """Of all theta that predict the same, return the one whose weights have the smallest norm in the data's units.
-
-        Parameters
-        ----------
-        theta : torch.Tensor of shape (n_features, n_columns) or (n_features + 1, n_columns)
-            Without a last row of intercepts, predictions stay the same up to a constant.
-        """
-        if self.row_space is None:
-            return theta
-        weights, intercept = theta[: self.n_features], theta[self.n_features :]
-        smallest = self.row_space.minimum_norm(weights, self.scale)
-        if self.transform.offset is not None and len(intercept):
-            intercept = intercept + self.transform.offset[None] @ (weights - smallest)
-        return torch.cat([smallest, intercept])
-
-    def standardize(self, theta: torch.Tensor, *, fit_intercept: bool) -> torch.Tensor:
-        """Return theta, given in the units of the data, in standard units."""
-        n_features = self.n_features
-        weights = theta[:n_features].double() * (self.scale[:, None] / self.y_scale)
-        if not fit_intercept:
-            return weights
-        intercept = theta[n_features].double() + self.shift @ theta[:n_features].double() - self.y_shift
-        return torch.cat([weights, (intercept / self.y_scale)[None]])
-
-    def unstandardize(self, theta: torch.Tensor, *, fit_intercept: bool) -> torch.Tensor:
-        """Return theta, given in standard units, in the units of the data."""
-        n_features = self.n_features
-        weights = theta[:n_features] * (self.y_scale / self.scale[:, None])
-        if not fit_intercept:
-            return weights
-        intercept = self.y_shift + self.y_scale * theta[n_features] - self.shift @ weights
-        return torch.cat([weights, intercept[None]])
+MOMENT_ELEMENTS = 2**17  # numbers that are squared at once
+SHIFT_ROWS = 64  # that show whether columns are far from zero
+SMALLEST_SQUARE = 1e-280  # mean of columns whose squares lose no digits, and
+VARIANCE_ROUNDING = 2**-40  # share of their mean square that may be rounding
 
 
 def condition(
@@ -300,6 +214,50 @@ def condition_by_gram(
         sketch="gram",
         row_norm_bound=float(n_features + fit_intercept),
         right_side=right_side,
+    )
+
+
+def condition_by_columns(source: MemorySource, *, fit_intercept: bool) -> Conditioned:
+    """Bring the columns to one scale, in float64, without copying them and without looking at them together.
+
+    Parameters
+    ----------
+    source : MemorySource
+    fit_intercept : bool
+    """
+    y, y_shift, y_scale = standardize_targets(source.y, source.weight, torch.float64, centre=fit_intercept)
+    weight = None if source.weight is None else source.weight.double()
+    shift = torch.zeros(source.shape[1], dtype=y.dtype, device=y.device)
+    X = source.X
+    if not source.is_sparse:
+        if fit_intercept:
+            some = torch.arange(0, len(source), max(1, len(source) // SHIFT_ROWS), device="cpu")
+            shift = choose_shift(source.sample(some), y.dtype)
+        X = X.in_double(shift) if not shift.any() else Standardized(X, shift)
+    given, source = source, replace(source, X=X, y=y, weight=weight)
+    block_rows = max(1, BLOCK_ELEMENTS // max(1, source.X.mean_nnz))
+    if source.is_sparse:
+        mean, variance = sparse_moments(source, block_rows, centre=fit_intercept)
+        square = variance
+    else:
+        mean, square = source.reduce(ColumnMoments(), max(1, MOMENT_ELEMENTS // source.shape[1])).value
+        mean = mean if fit_intercept else torch.zeros_like(mean)
+        variance = square - mean.square()
+        variance = torch.where(variance > VARIANCE_ROUNDING * square, variance, 0.0)
+    if not square.isfinite().all() or ((square > 0) & (square < SMALLEST_SQUARE)).any():
+        return condition_exactly(given, "scale", fit_intercept=fit_intercept)  # which takes care of squares
+    size = nearest_power_of_two(torch.where(variance > 0, variance, 1.0).rsqrt())
+    return Conditioned(
+        source,
+        shift,
+        torch.ones_like(mean),
+        y_shift,
+        y_scale,
+        Transform(size, mean if fit_intercept else None),
+        None,
+        condition=1.0,
+        sketch="exact",
+        row_norm_bound=float(source.shape[1]),
     )
 
 

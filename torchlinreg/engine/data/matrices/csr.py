@@ -60,6 +60,17 @@ class CSROperator(Operator):
         """Return a tensor with the zeros filled in."""
         return self._products.to_dense()
 
+    def columns(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Return a dense copy of the columns of these numbers, none of them twice."""
+        place = torch.full((self.shape[1],), -1, device=self.device)
+        place[chosen] = torch.arange(len(chosen), device=self.device)
+        to = place.index_select(0, self.col)
+        kept = to >= 0
+        row = torch.repeat_interleave(self.crow.diff(), output_size=self.n_stored).long()[kept]
+        dense = self.value.new_zeros(len(self), len(chosen))
+        dense.view(-1).index_add_(0, row.mul_(len(chosen)).add_(to[kept]), self.value[kept])
+        return dense
+
     def with_ones(self) -> "CSROperator":
         """Append a column of ones."""
         n_rows, n_features = self.shape

@@ -106,6 +106,10 @@ class Operator(ABC):
     def in_double(self, shift: torch.Tensor) -> "Operator":
         """Return the operator, less a shift or zeros in float64, with products in float64."""
 
+    def columns(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Return a dense copy of the columns of these numbers, none of them twice."""
+        return self.to_dense().index_select(1, chosen)
+
     @abstractmethod
     def to_dense(self) -> torch.Tensor:
         """Return the matrix as a tensor; of a sparse one, for a few rows at a time."""

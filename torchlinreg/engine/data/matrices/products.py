@@ -11,6 +11,7 @@ from torchlinreg.engine.runtime.threads import in_parallel
 NUMPY_ELEMENTS = 2**17
 GRAM_ELEMENTS = 2**18  # numbers in a part of a matrix that is multiplied with itself: those that the cache holds
 GRAM_PARTS = 16  # at most, each with a product of its own
+FEW = 4  # times as many features are read sooner than some of them are picked out
 PAIRED = 64  # columns, whose products with each other are worth a matrix of their own
 PAIRED_ELEMENTS = 2**19  # numbers in a piece of that matrix
 
@@ -105,6 +106,20 @@ def gram(matrix: torch.Tensor) -> torch.Tensor:
 
 def _gram(X: np.ndarray) -> np.ndarray:
     return np.dot(X.T, X)  # which lets other threads go on, as the operator @ does not always
+
+
+def absolute_product(X, W: torch.Tensor) -> torch.Tensor:
+    """Return abs(X) abs(W), going by those features that have weights, where they are few.
+
+    Parameters
+    ----------
+    X : Operator
+    W : torch.Tensor of shape (n_features, n_columns)
+    """
+    weighted = W.any(1).nonzero()[:, 0]
+    if FEW * len(weighted) > len(W):
+        return X.map(torch.abs).to(W).matmul(W.abs())
+    return X.columns(weighted).to(W).abs_() @ W[weighted].abs()
 
 
 def sandwich(matrix: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
