@@ -4,7 +4,6 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 TOLERANCE = 1e-12  # of the numbers that optimality conditions weigh against each other
@@ -12,7 +11,6 @@ SINGULAR = 1e-13  # share of a diagonal entry that the other active directions m
 DAMPING = 1e-9  # share added to the diagonal where they do not
 ATTEMPTS = 3  # at letting several entries leave zero together, before it is one at a time
 FEW = 8  # entries that may leave zero together at least
-ONE_THREAD = 64  # directions, beyond which SciPy would factorise with all its threads, however small the gain
 SEARCHES = 20  # rounds for each direction, at most
 
 
@@ -55,7 +53,7 @@ class ActiveSet:
 
     def __init__(self, quadratic: Quadratic, u: np.ndarray, gradient: np.ndarray):
         self.u, self.gradient = u, gradient
-        active = np.flatnonzero(u)
+        active = u.nonzero()[0]
         linear = gradient - _product(quadratic, active, u[active]) - quadratic.shift * u
         self._slack = TOLERANCE * np.abs(linear)
         self._factored: tuple[np.ndarray, np.ndarray, np.ndarray, bool] | None = None
@@ -65,10 +63,10 @@ class ActiveSet:
         slack = self._slack + TOLERANCE * np.minimum(quadratic.above, quadratic.below)
         is_settled, room = False, max(FEW, np.count_nonzero(self.u))
         for _ in range(SEARCHES * len(self.u) + SEARCHES):
-            gradient, old = self.gradient, np.flatnonzero(self.u)
+            gradient, old = self.gradient, self.u.nonzero()[0]
             excess = np.maximum(-gradient - quadratic.above, gradient - quadratic.below)
             excess[old] = 0.0
-            new = np.flatnonzero(excess > slack)
+            new = (excess > slack).nonzero()[0]
             if is_settled and not len(new):
                 return True
             if len(new) > room:
@@ -166,8 +164,5 @@ def _block(quadratic: Quadratic, active: np.ndarray) -> np.ndarray:
 
 def _cholesky(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return the lower Cholesky factor of a matrix, and whether there is none."""
-    if len(matrix) <= ONE_THREAD:
-        factor, info = dpotrf(matrix, lower=True)
-        return factor, info != 0
-    factor, info = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
-    return factor.numpy(), bool(info)
+    factor, info = dpotrf(matrix.T, lower=True, clean=False)  # of a symmetric matrix, in the order of LAPACK
+    return factor, info != 0

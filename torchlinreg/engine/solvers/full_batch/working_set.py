@@ -133,7 +133,7 @@ class Models:
         self._u, self._gradient = _to_host(self.v[:n]).copy(), np.zeros((n, k))
         self._solved = np.full(k, bool(self._u.any()) or not self._is_path)
         self.order = np.argsort(-np.minimum(self._above, self._below).sum(0), kind="stable").tolist()
-        self._chosen, self._hessian = np.zeros(0, dtype=int), np.zeros((0, 0))
+        self._chosen, self._hessian, self._parts = np.zeros(0, dtype=int), np.zeros((0, 0)), [np.zeros((k, 0))] * 3
         self.are_all_chosen = n <= max(FIRST, WHOLE_PATH * k * self._is_path)
         self._choose(np.arange(n) if self.are_all_chosen else np.flatnonzero(self._u.any(1)))
 
@@ -167,8 +167,9 @@ class Models:
             if not search.minimize(quadratic):
                 return False
             before = quadratic
-            self._set(model, search.u)
+            self._u[self._chosen, model] = search.u
         self._solved[models] = True
+        self._tell(models)
         return True
 
     @one_thread()
@@ -181,7 +182,8 @@ class Models:
             return np.inf
         gained = 0.5 * float((search.u - u) @ (search.gradient - gradient))
         if gained <= floor:
-            self._set(model, search.u)
+            self._u[self._chosen, model] = search.u
+            self._tell([model])
         return gained
 
     def check(self, models: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -229,17 +231,18 @@ class Models:
         hessian[:n_old, :n_old], hessian[n_old:] = self._hessian, products
         hessian[:n_old, n_old:] = products[:, :n_old].T
         self._hessian = hessian
+        # A row for each model
+        self._parts = [part[self._chosen].T.copy() for part in (self._shift, self._above, self._below)]
 
     def _quadratic(self, model: int) -> Quadratic:
-        parts = (part[self._chosen, model] for part in (self._shift, self._above, self._below))
-        return Quadratic(self._hessian, *parts)
+        return Quadratic(self._hessian, *(part[model] for part in self._parts))
 
     def _search(self, model: int, quadratic: Quadratic) -> ActiveSet:
         return ActiveSet(quadratic, *(part[self._chosen, model] for part in (self._u, self._gradient)))
 
-    def _set(self, model: int, u: np.ndarray) -> None:
-        self._u[self._chosen, model] = u
-        self.v[: len(self._u), model] = torch.from_numpy(self._u[:, model]).to(self.v)
+    def _tell(self, models: list[int]) -> None:
+        """Write the weights of models to v."""
+        self.v[: len(self._u), models] = torch.from_numpy(self._u[:, models]).to(self.v)
 
 
 def _to_host(tensor: torch.Tensor) -> np.ndarray:
