@@ -114,7 +114,7 @@ class ActiveSet:
         """Solve for a step of the active entries; where they depend on each other, for one that is damped."""
         shift = quadratic.shift[active]
         factored = self._factored
-        if factored is None or not (np.array_equal(factored[0], active) and np.array_equal(factored[1], shift)):
+        if factored is None or not (_equal(factored[0], active) and _equal(factored[1], shift)):
             matrix = _block(quadratic, active)
             diagonal = matrix.diagonal() + shift
             np.fill_diagonal(matrix, diagonal)
@@ -127,6 +127,10 @@ class ActiveSet:
         step = dpotrs(factored[2], right, lower=True)[0]
         is_exact = factored[3] or bool(np.abs(right).max() <= TOLERANCE * np.abs(self.gradient[active]).max())
         return step, is_exact
+
+
+def _equal(first: np.ndarray, second: np.ndarray) -> bool:
+    return len(first) == len(second) and bool((first == second).all())
 
 
 def _lowest(quadratic: Quadratic, active, before, step, slope) -> np.ndarray:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from torchlinreg.engine.runtime.switches import one_thread
 from torchlinreg.engine.solvers.full_batch.active_set import ActiveSet, Quadratic
 from torchlinreg.engine.solvers.solver import Iterate, Iterates, Solution
 
@@ -154,7 +153,6 @@ class Models:
         self.v[n:, columns] -= found.gradient[n:] / objective.loss.lipschitz
         return found.value if value is None else value.index_copy(0, columns, found.value)
 
-    @one_thread()
     def solve(self, models: list[int]) -> bool:
         """Minimise on the working set, and return whether that went well."""
         search, before = None, None
@@ -172,7 +170,6 @@ class Models:
         self._tell(models)
         return True
 
-    @one_thread()
     def correct(self, model: int, floor: float) -> float:
         """Return what the minimum on the working set is below the value that was measured; go there, if not by much."""
         quadratic = self._quadratic(model)
