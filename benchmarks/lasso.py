@@ -23,6 +23,7 @@ FITS, PATHS = ((2000, 200), (200, 1500), (1000, 5000), (100_000, 50)), ((442, 10
 QUICK = ((60, 8),)
 SHARES = (20, 100)
 PEERS = ("celer", "skglm")
+PATIENCE = 8.0  # seconds, beyond which once is enough
 OURS, SKLEARN = "ours", "scikit-learn"
 FACTOR_OF_FITS, FACTOR_OF_PATHS = 3.0, 2.0  # targets
 
@@ -84,7 +85,11 @@ def time_paths(n_rows: int, n_features: int, rounds: int) -> list[list[str]]:
             OURS: TorchLinearRegressorCV(penalty=penalty, alphas=100, eps=1e-3, cv=5, scoring=scoring, **mixture),
             SKLEARN: of_sklearn(alphas=100, cv=5, tol=1e-8, max_iter=10**5, **mixture),
         }
-        timings = alternate({name: lambda fit=model.fit: fit(X, y) for name, model in models.items()}, rounds=rounds)
+        timings = alternate(
+            {name: lambda fit=model.fit: fit(X, y) for name, model in models.items()},
+            rounds=rounds,
+            patience=dict.fromkeys(models, PATIENCE),
+        )
         l1_ratio = mixture.get("l1_ratio", 1.0)
         for name, model in models.items():
             trusted = ElasticNet(model.alpha_, l1_ratio=l1_ratio, tol=1e-14, max_iter=10**5).fit(X, y).coef_

@@ -10,7 +10,7 @@ from torchlinreg.engine.data.source import MemorySource, RowMean
 from torchlinreg.engine.runtime.devices import widest
 from torchlinreg.engine.runtime.threads import in_parallel
 
-BLOCK_ROWS = 2**16  # of targets, that a thread computes with at once
+BLOCK_ROWS = 2**18  # of targets, that a thread computes with at once
 SUMMED = 2**20  # numbers, that a thread sums at once
 ROUNDINGS = 8  # of a mean, that a constant may vary by
 SMALLEST_SQUARE = 1e-30  # mean below which squares may have lost digits

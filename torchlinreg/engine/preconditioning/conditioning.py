@@ -18,7 +18,13 @@ from torchlinreg.engine.data.moments import (
     standardize_targets,
 )
 from torchlinreg.engine.data.source import MemorySource
-from torchlinreg.engine.preconditioning.choose import SAMPLE_ROWS, can_be_dense, is_exact, sketch_rows
+from torchlinreg.engine.preconditioning.choose import (
+    SAMPLE_ROWS,
+    SKETCH_ROWS_PER_FEATURE,
+    can_be_dense,
+    is_exact,
+    sketch_rows,
+)
 from torchlinreg.engine.preconditioning.conditioned import Conditioned
 from torchlinreg.engine.preconditioning.factorizations import (
     EPS,
@@ -31,6 +37,7 @@ from torchlinreg.engine.preconditioning.gram import GramSum, gram_dtype
 from torchlinreg.engine.preconditioning.sketch import GramProduct, choose_shift, countsketch, subsample
 from torchlinreg.engine.preconditioning.transforms import Transform
 
+FEW_ROWS = 2**10  # at least, that tell scales and roughly the condition number
 SINGLE_CONDITION = 3e4  # condition number that single precision can do justice to
 BLOCK_ELEMENTS = 2**20  # numbers of a sparse source that are multiplied at once
 MOMENT_ELEMENTS = 2**17  # numbers that are squared at once
@@ -181,7 +188,8 @@ def condition_by_gram(
         Draws a few rows, to look at first.
     """
     n_rows, n_features = source.shape
-    few = source.sample(torch.randint(n_rows, (SAMPLE_ROWS,), generator=generator, device="cpu"))
+    n_few = max(FEW_ROWS, SKETCH_ROWS_PER_FEATURE * n_features)
+    few = source.sample(torch.randint(n_rows, (n_few,), generator=generator, device="cpu"))
     zero = few.new_zeros(n_features, dtype=torch.float64)
     shift = choose_shift(few, dtype) if fit_intercept else zero
     few = few.double() - shift

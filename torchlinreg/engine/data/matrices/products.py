@@ -11,6 +11,7 @@ from torchlinreg.engine.runtime.threads import in_parallel
 NUMPY_ELEMENTS = 2**17
 GRAM_ELEMENTS = 2**18  # numbers in a part of a matrix that is multiplied with itself: those that the cache holds
 GRAM_PARTS = 16  # at most, each with a product of its own
+SUMMED_ROWS = 2**13  # at once in the precision of the products: their errors are independent, and mostly cancel
 FEW = 4  # times as many features are read sooner than some of them are picked out
 PAIRED = 64  # columns, whose products with each other are worth a matrix of their own
 PAIRED_ELEMENTS = 2**19  # numbers in a piece of that matrix
@@ -87,10 +88,12 @@ def add_products(total: torch.Tensor, X: torch.Tensor, *factors: torch.Tensor) -
         total += torch.cat([X.T @ X, *(X.T @ R for R in factors)], dim=1)
         return
     total, X = total.numpy(), X.numpy()
-    total[:, :n_features] += _gram(X)
-    columns = (column for R in factors for column in R.numpy().T)
-    for place, column in enumerate(columns, n_features):
-        total[:, place] += np.dot(column, X)
+    columns = [column for R in factors for column in R.numpy().T]
+    for start in range(0, len(X), SUMMED_ROWS):
+        rows = slice(start, start + SUMMED_ROWS)
+        total[:, :n_features] += _gram(X[rows])
+        for place, column in enumerate(columns, n_features):
+            total[:, place] += np.dot(column[rows], X[rows])
 
 
 def gram(matrix: torch.Tensor) -> torch.Tensor:
