@@ -16,7 +16,7 @@ from torchlinreg.engine.runtime.devices import at_once
 from torchlinreg.engine.runtime.threads import in_parallel
 
 PASS_BYTES = 2**22  # of features in a block of a full pass, which both its products should find in the cache
-PARALLEL_ELEMENTS = 2**20  # features, from which on a pass is worth sharing among threads
+PARALLEL_ELEMENTS = 2**22  # features, from which on a pass is worth sharing among threads
 PARTS = 32  # of a pass, each taken by one thread, and merged in their order: as many whatever the number of threads
 PREDICTIONS = 2**18  # at once, as each goes through several steps, and
 BLOCK_ROWS = 2**16  # of so few that the memory for a number each is handed from one block to the next
