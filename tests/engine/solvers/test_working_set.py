@@ -10,7 +10,7 @@ from sklearn.linear_model import ElasticNet, Lasso, LassoCV
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.engine.fit import untuned
 from torchlinreg.engine.solvers.full_batch import working_set
-from torchlinreg.engine.solvers.full_batch.active_set import ActiveSet, Quadratic
+from torchlinreg.engine.solvers.full_batch.active_set import WIDE, ActiveSet, Quadratic
 
 SIZES = [(200, 20), (60, 200), (100, 150)]
 
@@ -165,3 +165,16 @@ def test_same_bits(rng):
     X, y = draw(rng, 60, 200)
     first, second = (TorchLinearRegressor(penalty="l1", alpha=0.1).fit(torch.from_numpy(X), y) for _ in range(2))
     assert np.array_equal(first.coef_, second.coef_)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "elasticnet"])
+def test_many_times_as_many_weights_as_rows(rng, no_fallback, penalty):
+    X, y = rng.normal(size=(20, 150)), rng.normal(size=20)
+    alpha = 1e-3 * largest_alpha(X, y)
+    l1_ratio = 1.0 if penalty == "l1" else 0.2
+    model = TorchLinearRegressor(penalty=penalty, alpha=alpha, l1_ratio=0.2).fit(X, y)
+    trusted = ElasticNet(alpha, l1_ratio=l1_ratio, tol=1e-14, max_iter=10**6).fit(X, y)
+    assert model.converged_
+    if penalty == "elasticnet":
+        assert np.count_nonzero(model.coef_) > WIDE * len(X)
+    assert_allclose(model.coef_, trusted.coef_, atol=1e-8 * np.abs(trusted.coef_).max())

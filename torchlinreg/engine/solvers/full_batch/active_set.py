@@ -4,13 +4,14 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg.lapack import dpotrf, dpotrs, dpstrf
 
 TOLERANCE = 1e-12  # of the numbers that optimality conditions weigh against each other
 SINGULAR = 1e-13  # share of a diagonal entry that the other active directions must leave of it, and
 DAMPING = 1e-9  # share added to the diagonal where they do not
 ATTEMPTS = 3  # at letting several entries leave zero together, before it is one at a time
 FEW = 8  # entries that may leave zero together at least
+WIDE = 2  # times as many active directions as the rank of the Hessian, from which on that is made use of
 SEARCHES = 20  # rounds for each direction, at most
 
 
@@ -25,12 +26,15 @@ class Quadratic(NamedTuple):
         Added to its diagonal.
     above, below : ndarray of shape (n,)
         Not negative; infinity where that side is forbidden.
+    root : ndarray of shape (n, rank) or None
+        A factor L with L Lᵀ = H, where that is of low rank.
     """
 
     hessian: np.ndarray
     shift: np.ndarray
     above: np.ndarray
     below: np.ndarray
+    root: np.ndarray | None = None
 
 
 class ActiveSet:
@@ -113,6 +117,8 @@ class ActiveSet:
     def _solve(self, quadratic: Quadratic, active: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, bool]:
         """Solve for a step of the active entries; where they depend on each other, for one that is damped."""
         shift = quadratic.shift[active]
+        if quadratic.root is not None and len(active) > WIDE * quadratic.root.shape[1] and shift.all():
+            return self._solve_by_root(quadratic, active, shift, right), True
         factored = self._factored
         if factored is None or not (_equal(factored[0], active) and _equal(factored[1], shift)):
             matrix = _block(quadratic, active)
@@ -127,6 +133,31 @@ class ActiveSet:
         step = dpotrs(factored[2], right, lower=True)[0]
         is_exact = factored[3] or bool(np.abs(right).max() <= TOLERANCE * np.abs(self.gradient[active]).max())
         return step, is_exact
+
+    @staticmethod
+    def _solve_by_root(quadratic: Quadratic, active: np.ndarray, shift: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Solve a system of low rank and a diagonal by one of that rank (Woodbury), and once more for what is left."""
+        root = quadratic.root.take(active, 0)
+        scaled = root / shift[:, None]
+        inner = np.dot(root.T, scaled)
+        inner[np.diag_indices_from(inner)] += 1.0
+        factor, _ = dpotrf(inner.T, lower=True, clean=False)
+
+        def solve(right: np.ndarray) -> np.ndarray:
+            return right / shift - scaled @ dpotrs(factor, right @ scaled, lower=True)[0]
+
+        step = solve(right)
+        return step + solve(right - root @ (step @ root) - shift * step)
+
+
+def low_rank_root(hessian: np.ndarray, most: int) -> np.ndarray | None:
+    """Return L of at most so many columns with L Lᵀ = H, by a pivoted Cholesky factorisation; None if there is none."""
+    factor, pivots, rank, _ = dpstrf(hessian.T, tol=-1.0, lower=True)
+    if rank > most:
+        return None
+    root = np.empty((len(hessian), rank))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    return root
 
 
 def _equal(first: np.ndarray, second: np.ndarray) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from torchlinreg.engine.solvers.full_batch.active_set import ActiveSet, Quadratic
+from torchlinreg.engine.solvers.full_batch.active_set import WIDE, ActiveSet, Quadratic, low_rank_root
 from torchlinreg.engine.solvers.solver import Iterate, Iterates, Solution
 
 FIRST = 64  # features that a working set begins with; of no more, all are in it,
@@ -133,6 +133,7 @@ class Models:
         self._solved = np.full(k, bool(self._u.any()) or not self._is_path)
         self.order = np.argsort(-np.minimum(self._above, self._below).sum(0), kind="stable").tolist()
         self._chosen, self._hessian, self._parts = np.zeros(0, dtype=int), np.zeros((0, 0)), [np.zeros((k, 0))] * 3
+        self._root: np.ndarray | None = None
         self.are_all_chosen = n <= max(FIRST, WHOLE_PATH * k * self._is_path)
         self._choose(np.arange(n) if self.are_all_chosen else np.flatnonzero(self._u.any(1)))
 
@@ -228,11 +229,13 @@ class Models:
         hessian[:n_old, :n_old], hessian[n_old:] = self._hessian, products
         hessian[:n_old, n_old:] = products[:, :n_old].T
         self._hessian = hessian
+        most = len(self._objective.source)
+        self._root = low_rank_root(hessian, most) if len(hessian) > WIDE * most and self._shift.all() else None
         # A row for each model
         self._parts = [part[self._chosen].T.copy() for part in (self._shift, self._above, self._below)]
 
     def _quadratic(self, model: int) -> Quadratic:
-        return Quadratic(self._hessian, *(part[model] for part in self._parts))
+        return Quadratic(self._hessian, *(part[model] for part in self._parts), self._root)
 
     def _search(self, model: int, quadratic: Quadratic) -> ActiveSet:
         return ActiveSet(quadratic, *(part[self._chosen, model] for part in (self._u, self._gradient)))
