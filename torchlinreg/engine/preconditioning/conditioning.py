@@ -33,7 +33,7 @@ from torchlinreg.engine.preconditioning.factorizations import (
     whiten,
     whiten_covariance,
 )
-from torchlinreg.engine.preconditioning.gram import GramSum, gram_dtype
+from torchlinreg.engine.preconditioning.gram import GramSum, gram_dtype, is_trusted
 from torchlinreg.engine.preconditioning.sketch import GramProduct, choose_shift, countsketch, subsample
 from torchlinreg.engine.preconditioning.transforms import Transform
 
@@ -205,7 +205,8 @@ def condition_by_gram(
     if precise is not None:
         moments = found.reduce(GramSum(shift, precise)).moments(centre=fit_intercept)
         whitened = whiten_covariance(moments.covariance)
-        if whitened is not None:
+        # A few rows may have hidden what makes columns depend on each other
+        if whitened is not None and is_trusted(whitened[1], precise):
             offset, right_side = moments.mean, moments.right_side
             directions, bound = whitened
     if shift.any() or dtype != source.X.dtype:

@@ -23,7 +23,7 @@ GRAM_FEATURES = {
 }
 NARROW = 32  # columns whose products cost so little that single precision is not worth the passes that it asks for
 ROOM = 0.4  # power of the smallest and largest numbers, within which products and their sums are in range
-TRUSTED = 1e-2  # largest relative error of an eigenvalue that lets one pass follow another closely
+TRUSTED = 1e-3  # largest relative error of an eigenvalue that lets one pass follow another closely
 
 
 class Moments(NamedTuple):
@@ -67,9 +67,14 @@ def gram_dtype(source: MemorySource, condition: float, sizes: torch.Tensor) -> t
     for dtype in (wide,) if as_given else (torch.float32, wide):
         of = torch.finfo(dtype)
         in_range = bool(((sizes > of.tiny**ROOM) & (sizes < of.max**ROOM)).all())
-        if in_range and condition**2 * of.eps < TRUSTED and n_columns <= GRAM_FEATURES[source.X.dtype][dtype]:
+        if in_range and is_trusted(condition, dtype) and n_columns <= GRAM_FEATURES[source.X.dtype][dtype]:
             return dtype
     return None
+
+
+def is_trusted(condition: float, dtype: torch.dtype) -> bool:
+    """Whether products in a precision tell columns of this condition number apart, once they are of one scale."""
+    return condition**2 * torch.finfo(dtype).eps < TRUSTED
 
 
 class GramSum:
