@@ -12,7 +12,8 @@ from torchlinreg.engine.columns.paths import Covariance
 from torchlinreg.engine.columns.resampling import ResampledProducts
 from torchlinreg.engine.data.matrices.csr import CSROperator
 from torchlinreg.engine.data.moments import ColumnMeans, SparseVariances
-from torchlinreg.engine.data.source import Mean, MemorySource, as_operator
+from torchlinreg.engine.data.reductions import Mean
+from torchlinreg.engine.data.source import MemorySource, as_operator
 from torchlinreg.engine.data.statistics import SufficientStatistics
 from torchlinreg.engine.objective.hessian import HessianSum
 from torchlinreg.engine.objective.linear_model import AnalyticModel

@@ -7,11 +7,11 @@ orthogonal factorisation of these serves every penalty. Other losses go through 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.reductions import Sums
 from torchlinreg.engine.data.source import NO_WEIGHT, MemorySource
 from torchlinreg.engine.data.statistics import SufficientStatistics
 from torchlinreg.engine.fit.result import Result
@@ -272,7 +272,7 @@ def squared_errors(source: MemorySource, theta: torch.Tensor) -> tuple[torch.Ten
     return replace(source, y=y, weight=weight).reduce(SquaredErrors(theta), block_rows).total, squares
 
 
-class SquaredErrors:
+class SquaredErrors(Sums):
     """Reduction: the weighted sums of squared errors of many models of each target.
 
     Parameters
@@ -284,6 +284,8 @@ class SquaredErrors:
     total : torch.Tensor of shape (n_targets, n_models)
     """
 
+    SUMMED = ("total",)
+
     def __init__(self, theta: torch.Tensor):
         self._theta, self.total = theta, torch.zeros_like(theta[0])
 
@@ -293,12 +295,3 @@ class SquaredErrors:
         predicted = block.X.to(theta).matmul(theta[:n].flatten(1)).view(-1, *self.total.shape)
         error = predicted.add_(theta[n:].sum(0)).sub_(block.y[:, :, None])
         self.total += (block.weight.t() @ error.square_().flatten(1)).view_as(self.total)
-
-    def merge(self, other: Self) -> Self:
-        """Return the sums over the rows of both."""
-        self.total = self.total + other.total
-        return self
-
-    def fork(self) -> Self:
-        """Return sums over no rows yet."""
-        return SquaredErrors(self._theta)

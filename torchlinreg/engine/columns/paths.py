@@ -7,7 +7,8 @@ import torch
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.moments import ColumnMeans, standardize
-from torchlinreg.engine.data.source import Mean, MemorySource, RowMean
+from torchlinreg.engine.data.reductions import Mean, RowMean
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.settings import Settings
 from torchlinreg.engine.fit.untuned import fit_untuned
 from torchlinreg.engine.objective.losses import Loss

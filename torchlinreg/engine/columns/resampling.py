@@ -6,15 +6,14 @@ features, and one product with all counts makes these for every resample.
 """
 
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 
 from torchlinreg.engine.columns.grid import HESSIAN_ELEMENTS, Columns, must_train_separately
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.dense import DenseOperator
+from torchlinreg.engine.data.reductions import Sums
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.problem import penalty_in_units
 from torchlinreg.engine.fit.settings import Settings
@@ -200,7 +199,7 @@ def _normal_equations(source: MemorySource, settings: Settings, theta: torch.Ten
     return _NormalEquations(conditioned, near, of_penalty, settings.loss.lipschitz)
 
 
-class ResampledProducts:
+class ResampledProducts(Sums):
     """Reduction: Zᵀ diag(c) Z and Zᵀ diag(c) r for each column c of counts, with r what theta predicts too much.
 
     Parameters
@@ -212,6 +211,8 @@ class ResampledProducts:
     dtype : torch.dtype
         Of the products of features.
     """
+
+    SUMMED = ("_hessian", "_gradient", "_weight")
 
     def __init__(self, transform, theta: torch.Tensor, counts: torch.Tensor, dtype: torch.dtype):
         self._transform, self._theta, self._counts, self._dtype = transform, theta, counts, dtype
@@ -230,18 +231,6 @@ class ResampledProducts:
         gradients = (Z[:, None] * residual[:, :, None]).flatten(1)
         self._gradient = self._gradient + drawn.T.to(theta) @ gradients
         self._weight = self._weight + drawn.sum(0, dtype=theta.dtype)
-
-    def merge(self, other: Self) -> Self:
-        """Return the products of the rows of both."""
-        self._hessian, self._gradient = self._hessian + other._hessian, self._gradient + other._gradient
-        self._weight = self._weight + other._weight
-        return self
-
-    def fork(self) -> Self:
-        """Return products of no rows yet."""
-        other = copy(self)
-        other._hessian = other._gradient = other._weight = 0.0
-        return other
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return means over the rows of each resample.

@@ -1,12 +1,11 @@
 """Means and sizes of columns, accurate under large offsets and for numbers of any magnitude."""
 
-from typing import Self
-
 import numpy as np
 import torch
 
 from torchlinreg.engine.data.batches import Batch
-from torchlinreg.engine.data.source import MemorySource, RowMean
+from torchlinreg.engine.data.reductions import RowMean, Sums
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import widest
 from torchlinreg.engine.runtime.threads import in_parallel
 
@@ -153,13 +152,15 @@ class ColumnMoments(RowMean):
         return torch.cat([weight @ X, weight @ X.square()])
 
 
-class SparseVariances:
+class SparseVariances(Sums):
     """Reduction: the weighted mean squares of sparse columns about given means.
 
     Parameters
     ----------
     mean : torch.Tensor of shape (n_features,)
     """
+
+    SUMMED = ("_squares", "_stored", "_n_rows")
 
     def __init__(self, mean: torch.Tensor):
         self._mean, self._n_rows = mean, 0
@@ -172,16 +173,6 @@ class SparseVariances:
         self._squares += block.X.with_values(deviation.square_()).rmatmul(weight)[:, 0]
         self._stored += block.X.map(torch.ones_like).rmatmul(weight)[:, 0]
         self._n_rows += len(block.y)
-
-    def merge(self, other: Self) -> Self:
-        """Return the mean squares over the rows of both."""
-        self._squares, self._stored = self._squares + other._squares, self._stored + other._stored
-        self._n_rows += other._n_rows
-        return self
-
-    def fork(self) -> Self:
-        """Return mean squares over no rows yet."""
-        return SparseVariances(self._mean)
 
     @property
     def value(self) -> torch.Tensor:

@@ -1,17 +1,15 @@
 """Sources of rows: what can be gone through in blocks, and reduced."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self, TypeVar
 
 import torch
 
-from torchlinreg.engine.data.batches import Batch, MiniBatches, Rows
+from torchlinreg.engine.data.batches import MiniBatches, Rows
 from torchlinreg.engine.data.matrices.dense import DenseOperator, Standardized
 from torchlinreg.engine.data.matrices.operators import Operator
+from torchlinreg.engine.data.reductions import Reduction
 from torchlinreg.engine.runtime.devices import at_once
 from torchlinreg.engine.runtime.threads import in_parallel
 
@@ -24,19 +22,6 @@ SAMPLE_ROWS = 2**12  # gathered at once
 SMALL_ELEMENTS = 2**18  # rows with no more features than this, together, may be copied freely
 SKETCHED = 16  # times as many rows as features, at most, are factorised
 NO_WEIGHT = "sample_weight is zero for all rows of a part of the table; give other weights or parts."
-
-
-class Reduction(Protocol):
-    """What looks at all rows: updated block by block, merged part by part."""
-
-    def update(self, block: Batch) -> None:
-        """Take in a block of rows."""
-
-    def merge(self, other: Self) -> Self:
-        """Return the reduction of the rows of both; this one may be overwritten."""
-
-    def fork(self) -> Self | None:
-        """Return a reduction of no rows that other threads may update, or None if the rows have to come in order."""
 
 
 R = TypeVar("R", bound=Reduction)
@@ -179,7 +164,7 @@ class MemorySource:
         """
         idle = self._idle if block_rows is None else [self._new_pass(block_rows)]
         on_host = self.X.device.type == self.y.device.type == "cpu"
-        if not on_host or self.X.n_stored < PARALLEL_ELEMENTS or reduction.fork() is None:
+        if not on_host or self.X.n_stored < PARALLEL_ELEMENTS or not reduction.suits_threads:
             return _update(reduction, idle[0], slice(0, len(self)))
 
         def reduce_part(rows: slice) -> R:
@@ -236,54 +221,3 @@ def _update(reduction: R, batches: MiniBatches, rows: slice) -> R:
 def as_operator(X: torch.Tensor | Operator) -> Operator:
     """Return a tensor as an operator."""
     return DenseOperator(X) if isinstance(X, torch.Tensor) else X
-
-
-class RowMean(ABC):
-    """Reduction: the mean over the rows of what a child sums up over a block."""
-
-    def __init__(self):
-        self._total, self._n_rows = 0.0, 0
-
-    @abstractmethod
-    def sums(self, block: Batch) -> torch.Tensor:
-        """Return the weighted sums over the rows of a block."""
-
-    def update(self, block: Batch) -> None:
-        """Add the sums of a block."""
-        self._total = self._total + self.sums(block)
-        self._n_rows += len(block.y)
-
-    def merge(self, other: Self) -> Self:
-        """Return the mean over the rows of both."""
-        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
-        return self
-
-    def fork(self) -> Self:
-        """Return the mean over no rows yet."""
-        other = copy(self)
-        other._total, other._n_rows = 0.0, 0
-        return other
-
-    @property
-    def value(self) -> torch.Tensor:
-        """The mean."""
-        return self._total / self._n_rows
-
-
-class Mean(RowMean):
-    """Reduction: the weighted mean over the rows of a function of them.
-
-    Parameters
-    ----------
-    function : callable (Batch) -> torch.Tensor
-        Of a row each, shape (n_rows, ...).
-    """
-
-    def __init__(self, function: Callable[[Batch], torch.Tensor]):
-        super().__init__()
-        self._function = function
-
-    def sums(self, block: Batch) -> torch.Tensor:
-        """Return the sum of the values, shape (...)."""
-        value = self._function(block)
-        return (value if block.weight is None else value * block.weight).sum(0)

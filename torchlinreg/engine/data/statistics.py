@@ -7,7 +7,7 @@ QR and LU factorizations"). The rows of that factor are a small source with the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -34,6 +34,8 @@ class SufficientStatistics:
     factor : torch.Tensor of shape (n, n_features + n_targets)
         R, of no more rows than columns: RᵀR are the weighted sums of products about the mean.
     """
+
+    suits_threads: ClassVar[bool] = False  # rows are taken in one after the other
 
     n_rows: int
     weight: float
@@ -70,8 +72,17 @@ class SufficientStatistics:
         """Return the statistics of the rows of both."""
         return self.merge_all([self, other])
 
-    def fork(self) -> None:
-        """Return nothing: rows are taken in one after the other, so that the bits do not depend on who does it."""
+    def fork(self) -> Self:
+        """Return the statistics of no rows yet."""
+        return self.empty(len(self.mean), self.mean.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields, by name."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put the statistics of other rows in the place of these."""
+        vars(self).update(state)
 
     def add(self, source: MemorySource) -> Self:
         """Take in the rows of a source, and return the statistics."""

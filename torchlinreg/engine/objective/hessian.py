@@ -1,6 +1,5 @@
 """The Hessian of an objective: a matrix for each column, or one for all, and a diagonal."""
 
-from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -8,6 +7,7 @@ import torch
 
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.dense import DenseOperator
+from torchlinreg.engine.data.reductions import Sums
 
 FORKED_ELEMENTS = 2**18  # of a matrix of which threads may each have some
 SYSTEM_ELEMENTS = 2**24  # numbers in the systems of equations that are solved at once
@@ -100,7 +100,7 @@ class SecondOrder(NamedTuple):
         return self
 
 
-class HessianSum:
+class HessianSum(Sums):
     """Reduction: Zᵀ diag(second derivatives of the loss) Z / n, for rows Z in the variables v.
 
     Parameters
@@ -114,11 +114,18 @@ class HessianSum:
         Whether one matrix does for all columns.
     """
 
+    SUMMED = ("_matrix", "_majorizer", "_gradient", "_n_rows")
+
     def __init__(self, model, loss, transform, columns: torch.Tensor, *, is_shared: bool):
         self._model, self._loss, self._transform = model, loss, transform
         self._columns, self._is_shared = columns, is_shared
         self._matrix = self._majorizer = self._gradient = 0.0
         self._n_rows = 0
+
+    @property
+    def suits_threads(self) -> bool:
+        """Whether there is room for several, and the loss is no function of the user's."""
+        return not self._loss.by_autograd and self._transform.n_directions**2 * len(self._columns) <= FORKED_ELEMENTS
 
     def update(self, block: Batch) -> None:
         """Add the products of a block."""
@@ -139,21 +146,6 @@ class HessianSum:
             self._majorizer = self._majorizer + both[len(columns) :]
         self._n_rows += len(block.y)
 
-    def merge(self, other: Self) -> Self:
-        """Return the sums over the rows of both."""
-        self._matrix, self._majorizer = self._matrix + other._matrix, self._majorizer + other._majorizer
-        self._gradient, self._n_rows = self._gradient + other._gradient, self._n_rows + other._n_rows
-        return self
-
-    def fork(self) -> Self | None:
-        """Return sums over no rows yet, unless many of these would not fit."""
-        if self._loss.by_autograd or self._transform.n_directions**2 * len(self._columns) > FORKED_ELEMENTS:
-            return None
-        other = copy(self)
-        other._matrix = other._majorizer = other._gradient = 0.0
-        other._n_rows = 0
-        return other
-
     def means(self, n_columns: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return matrices of second derivatives and of the majorizer, zero for other columns, and the gradient."""
         matrix, gradient = self._matrix / self._n_rows, self._gradient / self._n_rows
@@ -166,7 +158,7 @@ class HessianSum:
         return all_columns[0], all_columns[1], gradient
 
 
-class ColumnProducts:
+class ColumnProducts(Sums):
     """Reduction: the means of products of some columns, centred and scaled by a diagonal T, with all of a list.
 
     Parameters
@@ -178,11 +170,18 @@ class ColumnProducts:
         How many at its beginning are not to be multiplied by others; the rest is.
     """
 
+    SUMMED = ("_total", "_n_rows")
+
     def __init__(self, transform, chosen: torch.Tensor, n_old: int):
         self._chosen, self._n_old, self._n_rows = chosen, n_old, 0
         self._scale = transform.weights[chosen]
         self._shift = None if transform.offset is None else transform.offset[chosen]
         self._total = self._scale.new_zeros(len(chosen) - n_old, len(chosen))
+
+    @property
+    def suits_threads(self) -> bool:
+        """Whether there is room for several."""
+        return self._total.numel() <= FORKED_ELEMENTS
 
     def update(self, block: Batch) -> None:
         """Add the products of a block."""
@@ -195,19 +194,6 @@ class ColumnProducts:
             new = new * block.weight.to(new)
         self._total.addmm_(new.T, columns)
         self._n_rows += len(columns)
-
-    def merge(self, other: Self) -> Self:
-        """Return the products of the rows of both."""
-        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
-        return self
-
-    def fork(self) -> Self | None:
-        """Return products of no rows yet, unless many of these would not fit."""
-        if self._total.numel() > FORKED_ELEMENTS:
-            return None
-        other = copy(self)
-        other._total, other._n_rows = torch.zeros_like(self._total), 0
-        return other
 
     @property
     def value(self) -> torch.Tensor:

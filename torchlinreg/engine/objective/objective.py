@@ -1,7 +1,6 @@
 """The objective: mean loss of the predictions, and penalty of the weights."""
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple, Self
@@ -11,7 +10,8 @@ import torch
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.products import add_residual_sums
 from torchlinreg.engine.data.moments import ColumnMeans
-from torchlinreg.engine.data.source import Mean, MemorySource
+from torchlinreg.engine.data.reductions import Mean, Sums
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.objective.hessian import ColumnProducts, Hessian, HessianSum, SecondOrder
 from torchlinreg.engine.objective.linear_model import Model
 from torchlinreg.engine.objective.losses import Loss, total_loss
@@ -223,7 +223,7 @@ class Objective:
         return Hessian(matrix + torch.einsum("jq,jk,jr->kqr", wide, l2, wide), shift)
 
 
-class LossAndGradient:
+class LossAndGradient(Sums):
     """Reduction: the loss of each column, and its gradient in theta, summed in the precision of theta.
 
     Parameters
@@ -236,11 +236,13 @@ class LossAndGradient:
         Another loss to sum beside.
     """
 
+    SUMMED = ("_value", "_gradient", "_reported", "_n_rows")
+
     def __init__(self, make_model: Callable, loss: Loss, theta: torch.Tensor, reported_loss: Loss | None = None):
         self._model, self._loss, self._reported_loss = make_model(), loss, reported_loss
         self._arguments = make_model, loss, theta, reported_loss
         self._value, self._gradient, self._n_rows = theta.new_zeros(theta.shape[1]), torch.zeros_like(theta), 0
-        self._reported = None if reported_loss is None else torch.zeros_like(self._value)
+        self._reported = torch.zeros_like(self._value)
 
     def update(self, block: Batch) -> None:
         """Predict a block, and add its losses and gradient."""
@@ -253,17 +255,14 @@ class LossAndGradient:
             self._reported += total_loss(self._reported_loss, block.predicted, block.y, block.weight)
         self._n_rows += n_rows
 
-    def merge(self, other: Self) -> Self:
-        """Return the sums over the rows of both."""
-        self._value, self._gradient = self._value + other._value, self._gradient + other._gradient
-        self._n_rows += other._n_rows
-        if self._reported is not None:
-            self._reported = self._reported + other._reported
-        return self
+    def fork(self) -> Self:
+        """Return sums over no rows yet, with a model of their own."""
+        return LossAndGradient(*self._arguments)
 
-    def fork(self) -> Self | None:
-        """Return sums over no rows yet; a function of the user's is not called by several threads at once."""
-        return None if self._loss.by_autograd else LossAndGradient(*self._arguments)
+    @property
+    def suits_threads(self) -> bool:
+        """Whether the loss is no function of the user's, which is not called by several threads at once."""
+        return not self._loss.by_autograd
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the mean loss, its gradient, and the mean of the other loss, or of the same."""
@@ -272,7 +271,7 @@ class LossAndGradient:
         return value, self._gradient / self._n_rows, reported
 
 
-class SquaredResiduals:
+class SquaredResiduals(Sums):
     """Reduction: the same as `LossAndGradient` finds for a quadratic loss, from one sweep over the residuals.
 
     Parameters
@@ -282,6 +281,8 @@ class SquaredResiduals:
     source : MemorySource
         Has the precision of the products.
     """
+
+    SUMMED = ("_sums", "_n_rows")
 
     def __init__(self, loss: Loss, theta: torch.Tensor, source: MemorySource):
         self._loss, self._theta, n_features = loss, theta.to(source.y.dtype), source.shape[1]
@@ -293,18 +294,6 @@ class SquaredResiduals:
         X, y, weight, predicted = block[:4]
         add_residual_sums(self._sums, X, self._weights, self._intercept, y, weight, predicted)
         self._n_rows += len(X)
-
-    def merge(self, other: Self) -> Self:
-        """Return the sums over the rows of both."""
-        self._sums = self._sums + other._sums
-        self._n_rows += other._n_rows
-        return self
-
-    def fork(self) -> Self:
-        """Return sums over no rows yet."""
-        other = copy(self)
-        other._sums, other._n_rows = torch.zeros_like(self._sums), 0
-        return other
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the mean loss, its gradient, and the mean loss again."""

@@ -7,15 +7,14 @@ answer is: then the gap shows what the answer lacks.
 """
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Self
 
 import torch
 
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.products import absolute_product
+from torchlinreg.engine.data.reductions import Sums
 from torchlinreg.engine.objective.losses import SquaredError
 from torchlinreg.engine.objective.objective import Objective
 from torchlinreg.engine.preconditioning.factorizations import EPS
@@ -110,7 +109,7 @@ def _size(factor: torch.Tensor | None, gradient: torch.Tensor) -> torch.Tensor:
     return _norm(torch.linalg.solve_triangular(factor, gradient.T[..., None], upper=False)[..., 0].T)
 
 
-class DualityGap:
+class DualityGap(Sums):
     """Reduction: the gap between the objective at theta and the bound by the dual point of another theta.
 
     Parameters
@@ -121,11 +120,18 @@ class DualityGap:
     theta, dual_theta : torch.Tensor of shape (n_theta, n_columns)
     """
 
+    SUMMED = ("_sums", "_gradient", "_n_rows")
+
     def __init__(self, objective: Objective, smooth, theta: torch.Tensor, dual_theta: torch.Tensor):
         self._objective, self._smooth, self._theta = objective, smooth, theta
         self._both = torch.cat([theta, dual_theta], dim=1)
         self._sums = torch.zeros_like(theta[:1]).repeat(5, 1)  # gap, size, dual squares, squared residuals, parts
         self._gradient, self._n_rows = torch.zeros_like(theta), 0
+
+    @property
+    def suits_threads(self) -> bool:
+        """Whether the loss is no function of the user's, which is not called by several threads at once."""
+        return not self._objective.loss.by_autograd
 
     def update(self, block: Batch) -> None:
         """Add what the rows of a block contribute."""
@@ -149,20 +155,6 @@ class DualityGap:
         self._gradient[:n] += X.rmatmul(dual)
         self._gradient[n:] += dual.sum(0)
         self._n_rows += len(y)
-
-    def merge(self, other: Self) -> Self:
-        """Return the sums over the rows of both."""
-        self._sums, self._gradient = self._sums + other._sums, self._gradient + other._gradient
-        self._n_rows += other._n_rows
-        return self
-
-    def fork(self) -> Self | None:
-        """Return sums over no rows yet."""
-        if self._objective.loss.by_autograd:
-            return None
-        other = copy(self)
-        other._sums, other._gradient, other._n_rows = torch.zeros_like(self._sums), torch.zeros_like(self._gradient), 0
-        return other
 
     def result(self, size_of: Callable) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the gap, and what of it may be rounding, of shape (n_columns,).

@@ -4,7 +4,8 @@ import torch
 
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.products import absolute_product
-from torchlinreg.engine.data.source import MemorySource, RowMean
+from torchlinreg.engine.data.reductions import RowMean
+from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.objective.objective import Objective
 
 ROUNDING_ROWS = 1000

@@ -4,14 +4,14 @@ It squares the condition number, and is as good as its precision is: enough for 
 or two lead to the answer.
 """
 
-from copy import copy
 from threading import local
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 
 from torchlinreg.engine.data.batches import Batch
 from torchlinreg.engine.data.matrices.products import add_products
+from torchlinreg.engine.data.reductions import Sums
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import widest
 
@@ -77,7 +77,7 @@ def is_trusted(condition: float, dtype: torch.dtype) -> bool:
     return condition**2 * torch.finfo(dtype).eps < TRUSTED
 
 
-class GramSum:
+class GramSum(Sums):
     """Reduction: products of all pairs of features, and of features with targets and ones, weighted.
 
     Parameters
@@ -87,6 +87,8 @@ class GramSum:
     dtype : torch.dtype
         Precision of the products within a block; their sums are in float64.
     """
+
+    SUMMED = ("_sums", "_n_rows")
 
     def __init__(self, shift: torch.Tensor, dtype: torch.dtype):
         self._shift, self._dtype, self._of_thread = shift if shift.any() else None, dtype, local()
@@ -114,17 +116,6 @@ class GramSum:
             buffers.ones = block.y.new_ones(size[0], 1, dtype=self._dtype)
             buffers.rows = block.y.new_empty(size, dtype=self._dtype)
         return buffers
-
-    def merge(self, other: Self) -> Self:
-        """Return the products of the rows of both."""
-        self._sums, self._n_rows = self._sums + other._sums, self._n_rows + other._n_rows
-        return self
-
-    def fork(self) -> Self:
-        """Return products of no rows yet."""
-        other = copy(self)
-        other._sums, other._n_rows = 0.0, 0
-        return other
 
     def moments(self, *, centre: bool) -> Moments:
         """Return the means; without centring, the covariance is about zero."""

@@ -5,12 +5,10 @@ represent all rows - heavy tails, rare indicators - a CountSketch adds all rows 
 Woodruff 2013, "Low rank approximation and regression in input sparsity time"), which cannot miss the row that matters.
 """
 
-from copy import copy
-from typing import Self
-
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.reductions import Sums
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.preconditioning.choose import sketch_rows
 from torchlinreg.engine.preconditioning.transforms import Transform
@@ -38,7 +36,7 @@ def countsketch(source: MemorySource, shift: torch.Tensor, *, centre: bool, gene
     return source.shifted(shift).reduce(CountSketch(size, shift, generator), size).result(centre=centre)
 
 
-class CountSketch:
+class CountSketch(Sums):
     """Reduction: all rows added to `size` ones with random signs, times the roots of their weights.
 
     Parameters
@@ -49,6 +47,9 @@ class CountSketch:
     generator : torch.Generator
         Draws the signs.
     """
+
+    SUMMED = ("_sketch", "_signs", "_total", "_n_rows")
+    suits_threads = False  # the signs are drawn in the order of the rows
 
     def __init__(self, size: int, like: torch.Tensor, generator: torch.Generator):
         self._sketch, self._signs = like.new_zeros(size, len(like)), like.new_zeros(size, 1)
@@ -68,15 +69,6 @@ class CountSketch:
         self._signs[: len(X)] += sign
         self._n_rows += len(X)
 
-    def merge(self, other: Self) -> Self:
-        """Return the sketch of the rows of both."""
-        self._sketch, self._signs = self._sketch + other._sketch, self._signs + other._signs
-        self._total, self._n_rows = self._total + other._total, self._n_rows + other._n_rows
-        return self
-
-    def fork(self) -> None:
-        """Return nothing: the signs are drawn in the order of the rows."""
-
     def result(self, *, centre: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean, or zeros, and the sketch of the rows about it, of the same second moment on average."""
         offset = self._total / self._n_rows if centre else torch.zeros_like(self._total)
@@ -84,7 +76,7 @@ class CountSketch:
         return offset, sketch.mul_((len(sketch) / self._n_rows) ** 0.5)
 
 
-class GramProduct:
+class GramProduct(Sums):
     """Reduction: Xcᵀ diag(w) Xc theta / n, with the intercept's column of ones appended to X if T has an offset.
 
     Parameters
@@ -93,6 +85,8 @@ class GramProduct:
     direction : torch.Tensor of shape (n_features, 1)
         Weights in the variables v.
     """
+
+    SUMMED = ("_gradient", "_n_rows")
 
     def __init__(self, transform: Transform, direction: torch.Tensor):
         self._transform, self._n_rows, self._gradient = transform, 0, 0.0
@@ -107,17 +101,6 @@ class GramProduct:
         product = block.X.rmatmul(image)
         self._gradient += product if self._transform.offset is None else torch.cat([product, image.sum(0)[None]])
         self._n_rows += len(block.y)
-
-    def merge(self, other: Self) -> Self:
-        """Return the product of the rows of both."""
-        self._gradient, self._n_rows = self._gradient + other._gradient, self._n_rows + other._n_rows
-        return self
-
-    def fork(self) -> Self:
-        """Return the product of no rows yet."""
-        other = copy(self)
-        other._gradient, other._n_rows = 0.0, 0
-        return other
 
     @property
     def value(self) -> torch.Tensor:
