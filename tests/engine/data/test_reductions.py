@@ -21,7 +21,7 @@ from torchlinreg.engine.objective.losses import Huber, SquaredError
 from torchlinreg.engine.objective.objective import LossAndGradient, Objective, SquaredResiduals
 from torchlinreg.engine.optimality.duality_gap import DualityGap
 from torchlinreg.engine.optimality.rounding import LossDifference
-from torchlinreg.engine.preconditioning.gram import GramSum
+from torchlinreg.engine.data.moments import GramSum
 from torchlinreg.engine.preconditioning.sketch import CountSketch, GramProduct
 from torchlinreg.engine.preconditioning.transforms import Transform
 

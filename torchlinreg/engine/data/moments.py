@@ -1,9 +1,13 @@
-"""Means and sizes of columns, accurate under large offsets and for numbers of any magnitude."""
+"""Means and sizes of columns, accurate under large offsets and for numbers of any magnitude; products of pairs."""
+
+from threading import local
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from torchlinreg.engine.data.batches import Batch
+from torchlinreg.engine.data.matrices.products import add_products
 from torchlinreg.engine.data.reductions import RowMean, Sums
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import widest
@@ -189,3 +193,74 @@ def sparse_moments(source: MemorySource, block_rows: int, *, centre: bool) -> tu
     if centre:
         mean = source.reduce(ColumnMeans(), block_rows).value[:, 0]
     return mean, source.reduce(SparseVariances(mean), block_rows).value
+
+
+class Moments(NamedTuple):
+    """Means over the rows, of which the normal equations are made.
+
+    Attributes
+    ----------
+    mean : torch.Tensor of shape (n_features,)
+        Of the shifted features.
+    covariance : torch.Tensor of shape (n_features, n_features)
+    right_side : torch.Tensor of shape (n_features, n_targets)
+        Of features times targets.
+    """
+
+    mean: torch.Tensor
+    covariance: torch.Tensor
+    right_side: torch.Tensor
+
+
+class GramSum(Sums):
+    """Reduction: products of all pairs of features, and of features with targets and ones, weighted.
+
+    Parameters
+    ----------
+    shift : torch.Tensor of shape (n_features,)
+        Subtracted from the features.
+    dtype : torch.dtype
+        Precision of the products within a block; their sums are in float64.
+    mixture : torch.Tensor of shape (n_features, n_features), optional
+        Times which the shifted features are taken, in that precision.
+    """
+
+    SUMMED = ("_sums", "_n_rows")
+
+    def __init__(self, shift: torch.Tensor, dtype: torch.dtype, mixture: torch.Tensor | None = None):
+        self._shift, self._dtype, self._of_thread = shift if shift.any() else None, dtype, local()
+        self._mixture = mixture
+        self._sums, self._n_rows = 0.0, 0
+
+    def update(self, block: Batch) -> None:
+        """Add the products of a block."""
+        y, (n_rows, n_features), buffers = block.y.to(self._dtype), block.X.shape, self._buffers(block)
+        root = buffers.ones[:n_rows] if block.weight is None else block.weight.to(self._dtype).sqrt()
+        X = block.X.to(y.device).to_dense()
+        if block.weight is not None or self._shift is not None or X.dtype != self._dtype:
+            rows = buffers.rows[:n_rows]
+            X = rows.copy_(X) if self._shift is None else torch.sub(X, self._shift, out=rows)
+        if self._mixture is not None:
+            X = X @ self._mixture
+        if block.weight is not None:
+            X, y = X * root, y * root
+        if self._n_rows == 0:
+            self._sums = y.new_zeros(n_features, n_features + y.shape[1] + 1, dtype=widest(y.device))
+        add_products(self._sums, X, y, root)
+        self._n_rows += n_rows
+
+    def _buffers(self, block: Batch) -> local:
+        """Return memory for rows, and for a one each, that belongs to the calling thread."""
+        buffers, size = self._of_thread, block.X.shape
+        if len(getattr(buffers, "ones", ())) < size[0]:
+            buffers.ones = block.y.new_ones(size[0], 1, dtype=self._dtype)
+            buffers.rows = block.y.new_empty(size, dtype=self._dtype)
+        return buffers
+
+    def moments(self, *, centre: bool) -> Moments:
+        """Return the means; without centring, the covariance is about zero."""
+        means, n_features = self._sums / self._n_rows, len(self._sums)
+        covariance, right_side, mean = means[:, :n_features], means[:, n_features:-1], means[:, -1]
+        if centre:
+            covariance = covariance - mean[:, None] * mean
+        return Moments(mean, covariance, right_side)

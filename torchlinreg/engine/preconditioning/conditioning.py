@@ -11,6 +11,7 @@ import torch
 from torchlinreg.engine.data.matrices.dense import DenseOperator, Standardized
 from torchlinreg.engine.data.moments import (
     ColumnMoments,
+    GramSum,
     nearest_power_of_two,
     root_mean_square,
     sparse_moments,
@@ -33,7 +34,7 @@ from torchlinreg.engine.preconditioning.factorizations import (
     whiten,
     whiten_covariance,
 )
-from torchlinreg.engine.preconditioning.gram import GramSum, gram_dtype, is_trusted
+from torchlinreg.engine.preconditioning.gram import gram_dtype, is_trusted
 from torchlinreg.engine.preconditioning.sketch import GramProduct, choose_shift, countsketch, subsample
 from torchlinreg.engine.preconditioning.transforms import Transform
 
