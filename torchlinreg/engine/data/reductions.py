@@ -150,10 +150,10 @@ class MergeTree(Generic[M]):
                 return
             self._nodes[-2:] = [Node(left.first, 2 * left.length, left.known.merge(right.known))]
 
-    def merged(self) -> M | None:
-        """Return what is known of all parts, or None if there are none."""
+    def merged(self, nothing: M) -> M:
+        """Return what is known of all parts; `nothing`, if there are none."""
         if not self._nodes:
-            return None
+            return nothing
         known = self._nodes[-1].known
         for node in reversed(self._nodes[:-1]):
             known = node.known.merge(known)

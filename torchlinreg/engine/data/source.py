@@ -80,6 +80,26 @@ class MemorySource:
         return self.X.shape
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the products, that of the targets."""
+        return self.y.dtype
+
+    @property
+    def few(self) -> Self:
+        """Rows in memory that stand for all: these."""
+        return self
+
+    @property
+    def shares_weight(self) -> bool:
+        """Whether all columns have the same weights."""
+        return self.weight is None or self.weight.shape[1] == 1
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes have a share of the rows."""
+        return False
+
+    @property
     def is_small(self) -> bool:
         """Whether copying the features costs next to nothing."""
         return self.X.n_stored <= SMALL_ELEMENTS and not self.X.is_sparse
@@ -135,6 +155,19 @@ class MemorySource:
     def shifted(self, shift: torch.Tensor) -> Self:
         """Return the source with a shift subtracted from its features as they are read, in the shift's precision."""
         return replace(self, X=Standardized(self.X, shift))
+
+    def in_double(self, shift: torch.Tensor) -> Self:
+        """Return the source with products in float64, less a shift where the features are not in float64 yet."""
+        weight = None if self.weight is None else self.weight.double()
+        return replace(self, X=self.X.in_double(shift), y=self.y.double(), weight=weight)
+
+    def without_features(self) -> Self:
+        """Return the targets alone; for one model, where all have the same weights."""
+        return replace(self, X=DenseOperator(self.y.new_empty(len(self), 0)))
+
+    def total(self, found: torch.Tensor) -> torch.Tensor:
+        """Return the sum over the processes that have rows: this one."""
+        return found
 
     def with_ones(self) -> Self:
         """Append a column of ones, which makes the intercept a weight like any other."""

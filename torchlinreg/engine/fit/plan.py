@@ -77,13 +77,13 @@ def conditioned_entries(problem) -> dict[str, tuple[Any, str]]:
     sketch, exact = SKETCHES[conditioned.sketch].format(n=len(source)), conditioned.sketch == "exact"
     shifted = not source.is_sparse and (exact or source.X.is_shifted)
     where = "once" if exact else "as they are read: some lie far from zero, or need more precision"
-    wider = source.y.dtype != problem.settings.dtype
+    wider = source.dtype != problem.settings.dtype
     entries = {
         "conditioning": (method, f"directions {sketch}" if method == "whiten" else f"scale {sketch}"),
         "condition_number": (conditioned.condition, "of the centred and scaled columns, estimated"),
         "rank": (conditioned.transform.rank, f"independent columns of {conditioned.n_features}"),
         "dtype": (
-            str(source.y.dtype).removeprefix("torch."),
+            str(source.dtype).removeprefix("torch."),
             "wider than asked, for accuracy" if wider else "as the data, or as asked",
         ),
         "centring": (shifted, f"columns are centred {where}" if shifted else "done in the algebra"),

@@ -6,7 +6,6 @@ from typing import Self
 
 import torch
 
-from torchlinreg.engine.data.matrices.dense import DenseOperator
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.fit.history import refuse_infinite
 from torchlinreg.engine.fit.settings import Settings
@@ -22,6 +21,7 @@ from torchlinreg.engine.preconditioning.conditioning import (
     condition_by_columns,
     condition_by_gram,
     condition_by_sketch,
+    condition_by_statistics,
     condition_exactly,
 )
 from torchlinreg.engine.preconditioning.gram import suits_gram
@@ -150,7 +150,7 @@ class Problem:
 
     def at_scale(self, scale: torch.Tensor) -> Self:
         """Return the problem with the loss at another scale of the residuals."""
-        return replace(self, loss=self.settings.loss.at_scale(scale.to(self.source.y.dtype)), scale=scale)
+        return replace(self, loss=self.settings.loss.at_scale(scale.to(self.source.dtype)), scale=scale)
 
     def in_double(self) -> Self:
         """Return the problem with products in float64."""
@@ -163,9 +163,8 @@ class Problem:
 
     def baseline_loss(self) -> torch.Tensor:
         """Return the loss of the best constant prediction, which gaps are relative to, shape (n_columns,)."""
-        y, weight, settings = self.source.y, self.source.weight, self.settings
-        source = replace(self.source, X=DenseOperator(y.new_empty(len(y), 0)))
-        if self.scale is None and (weight is None or weight.shape[1] == 1):
+        settings, source = self.settings, self.source.without_features()
+        if self.scale is None and source.shares_weight:
             source = replace(source, n_models=1)  # which have the same one
         none = self.conditioned.shift[:0]
         theta = self.conditioned.shift.new_zeros(int(settings.fit_intercept), source.n_columns)
@@ -197,10 +196,22 @@ def first_conditioning(source: MemorySource, settings: Settings) -> str | None:
 
 
 def precondition(source: MemorySource, settings: Settings, sketch: str, method: str | None) -> Problem:
-    """Bring the rows to standard units, find a change of variables, and bring loss and penalty to these units."""
-    conditioned = _condition(source, settings, sketch, method)
-    y = conditioned.source.y
-    loss = settings.loss.rescaled(conditioned.y_shift.to(y), conditioned.y_scale.to(y))
+    """Bring the rows to standard units, find a change of variables, and bring loss and penalty to these units.
+
+    Parameters
+    ----------
+    source : MemorySource or, with "statistics", ChunkSource
+    settings : Settings
+    sketch : {"exact", "gram", "subsample", "countsketch", "columns", "statistics"}
+        What the change of variables is found from.
+    method : {"whiten", "scale", None}
+    """
+    if sketch == "statistics":
+        conditioned = condition_by_statistics(source, method, fit_intercept=settings.fit_intercept)
+    else:
+        conditioned = _condition(source, settings, sketch, method)
+    like = conditioned.source.few.y
+    loss = settings.loss.rescaled(conditioned.y_shift.to(like), conditioned.y_scale.to(like))
     penalty = None
     if settings.penalty is not None:
         penalty = penalty_in_units(settings.penalty, conditioned)
@@ -211,7 +222,7 @@ def precondition(source: MemorySource, settings: Settings, sketch: str, method: 
                 return precondition(source, settings, sketch, "scale")
         conditioned = replace(conditioned, transform=_penalized(conditioned, penalty, settings))
     problem = Problem(settings, conditioned, loss, penalty, method)
-    return problem.at_scale(initial_scale(y, source.n_models)) if settings.loss.finds_scale else problem
+    return problem.at_scale(initial_scale(like, source.n_models)) if settings.loss.finds_scale else problem
 
 
 def penalty_in_units(penalty: Penalty, conditioned: Conditioned) -> Penalty:

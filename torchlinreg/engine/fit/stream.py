@@ -1,10 +1,26 @@
-"""Untuned mode on a stream: least squares of all rows seen, from their sufficient statistics."""
+"""Fits of tables that are read chunk by chunk, or whose sufficient statistics are all that is left of them."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from torchlinreg.engine.data.chunks.source import Chunks, ChunkSource, Journal, fold
+from torchlinreg.engine.data.chunks.survey import Survey
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.data.statistics import SufficientStatistics
+from torchlinreg.engine.fit.history import History
+from torchlinreg.engine.fit.problem import precondition
 from torchlinreg.engine.fit.result import Result
 from torchlinreg.engine.fit.settings import Settings
-from torchlinreg.engine.fit.untuned import fit_untuned
+from torchlinreg.engine.fit.textbook import fit_textbook
+from torchlinreg.engine.fit.untuned import finish, fit_untuned, solve_convex
+from torchlinreg.engine.preconditioning.choose import choose_conditioning
+from torchlinreg.engine.runtime.process_group import ProcessGroup
+from torchlinreg.engine.runtime.switches import training_mode
+
+ALL_ZERO = "sample_weight must not be all zero: no row would be left to learn from."
 
 
 def fit_stream(source: MemorySource, settings: Settings, training_state: dict) -> Result:
@@ -28,8 +44,27 @@ def fit_stream(source: MemorySource, settings: Settings, training_state: dict) -
     empty = SufficientStatistics.empty(n_features + n_targets)
     statistics = SufficientStatistics(**training_state) if training_state else empty
     statistics = statistics.to(source.y.device).add(source)  # there are more rows than numbers in it
+    return fit_statistics(statistics, n_features, settings)
+
+
+def fit_statistics(statistics: SufficientStatistics, n_features: int, settings: Settings) -> Result:
+    """Find the optimum for the rows that sufficient statistics stand for.
+
+    Parameters
+    ----------
+    statistics : SufficientStatistics
+        Kept in the result, as its training state.
+    n_features : int
+    settings : Settings
+        With a quadratic loss.
+
+    Raises
+    ------
+    ValueError
+        If no row has any weight.
+    """
     if statistics.weight == 0:
-        raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
+        raise ValueError(ALL_ZERO)
     few, residual_ss = statistics.as_source(n_features, centred=settings.fit_intercept)
     result = fit_untuned(few, settings.for_statistics())
     left_out = 0.5 * settings.loss.lipschitz * residual_ss.sum().item() / statistics.weight
@@ -41,3 +76,78 @@ def fit_stream(source: MemorySource, settings: Settings, training_state: dict) -
     if result.optimality_gap is not None:
         result.optimality_gap += statistics.rounding_excess(result.theta, settings.dtype).max().item()
     return result
+
+
+def survey(
+    chunks: Chunks, group: ProcessGroup, nothing: MemorySource, settings: Settings, journal: Journal | None = None
+) -> ChunkSource:
+    """Go through all chunks once, and return them as a source, with their statistics in untuned mode.
+
+    Parameters
+    ----------
+    chunks : Chunks
+    group : ProcessGroup
+    nothing : MemorySource
+        No rows, of the kind that the chunks have.
+    settings : Settings
+    journal : Journal, optional
+        For a quadratic loss in untuned mode, for which this pass is all there is.
+
+    Raises
+    ------
+    ValueError
+        If no row has any weight.
+    """
+    find = partial(Survey.of, has_statistics=settings.is_untuned)
+    with training_mode(0, 0, inference=False):
+        found = fold(chunks, group, find, find(nothing), journal)
+    if not found.weight > 0:
+        raise ValueError(ALL_ZERO if found.n_rows else "There are no rows: all chunks are empty.")
+    return ChunkSource(chunks, group, found)
+
+
+def fit_chunks(
+    source: ChunkSource,
+    theta: torch.Tensor,
+    settings: Settings,
+    start: torch.Tensor | None = None,
+    state: dict | None = None,
+) -> Result:
+    """Fit rows that are read chunk by chunk, of which a survey has been made.
+
+    Parameters
+    ----------
+    source : ChunkSource
+    theta : torch.Tensor of shape (n_features + fit_intercept, n_targets)
+        Where textbook mode starts.
+    settings : Settings
+    start : torch.Tensor of the same shape, optional
+        Near the optimum, for untuned mode.
+    state : dict, optional
+        What an earlier epoch of textbook mode left behind; the result then has one, too.
+    """
+    if not settings.is_untuned:
+        return fit_textbook(source, theta, settings, state)
+    if settings.loss.is_quadratic:
+        return fit_statistics(source.survey.statistics, source.shape[1], settings)
+    return _fit_convex(source, settings, start)
+
+
+def _fit_convex(source: ChunkSource, settings: Settings, start: torch.Tensor | None) -> Result:
+    """Find the optimum of any loss: from that of a few rows, by steps that each take a pass over all."""
+    history = History(settings)
+    with training_mode(0, source.few.factorization_work, inference=settings.backend == "analytic"):
+        with history.interruptible(lambda: history.best is not None):
+            if start is None:
+                start = fit_untuned(source.few, replace(settings, after_epoch=_go_on)).theta
+            smooth = settings.penalty is None or settings.penalty.is_smooth
+            asked = settings.conditioning if smooth or settings.conditioning != "auto" else "scale"
+            method = choose_conditioning(asked, source.few, minimum_norm=False)
+            problem = precondition(source, settings, "statistics", method)
+            problem, solution = solve_convex(problem, problem.encode(start), history, is_warm=True)
+            return finish(source.few, problem, solution, history)
+        return history.interrupted_result()
+
+
+def _go_on(epoch: int, loss: float, theta: Callable[[], torch.Tensor]) -> bool:
+    return False

@@ -25,6 +25,7 @@ from torchlinreg.engine.solvers.minibatch.optimizers import (
     Preconditioned,
     ProximalGradient,
     Rate,
+    SummedGradient,
     make_optimizer,
 )
 from torchlinreg.engine.solvers.minibatch.schedules import Scheduled
@@ -55,7 +56,7 @@ def fit_textbook(
         If the learning rate is too large for the data.
     """
     # Products of sparse rows take one thread anyway
-    at_once = 0 if source.is_sparse else textbook_batch(settings.batch_size, len(source)) * source.X.mean_nnz
+    at_once = 0 if source.few.is_sparse else textbook_batch(settings.batch_size, len(source)) * source.few.X.mean_nnz
     inference = settings.backend == "analytic" and _by_hand(settings)
     factorized = source.factorization_work if settings.conditioning not in ("auto", None) else 0
     with training_mode(at_once, factorized, inference=inference):
@@ -63,7 +64,7 @@ def fit_textbook(
         history, stopping = History(settings), Stopping(settings)
         with history.interruptible(training.has_learnt):
             for epoch in range(1, settings.max_iter + 1):
-                losses = training.units * train_epoch(*training.loop)
+                losses = training.units * source.total(train_epoch(*training.loop))
                 reached = check_finite(training.model, losses, epoch)
                 measured = stopping.measure(reached, training.theta)
                 history.record(reached, training.theta)
@@ -160,7 +161,7 @@ class _Parts:
             converged=converged,
             n_unfinished=0 if converged else self.start.shape[1],
             worsened=bool(curve) and curve[-1] > 2 * min(self.loss_before, curve[0]),
-            plan=history.plan | textbook_entries(self.settings, batches.rows.y.dtype, batches.batch_size),
+            plan=history.plan | textbook_entries(self.settings, self.start.dtype, batches.batch_size),
             scores=None if validation is None else validation.scores,
             cut_short=cut_short,
             interrupted=history.interrupted,
@@ -193,7 +194,7 @@ def _assemble(source: MemorySource, theta: torch.Tensor, settings: Settings, sta
         )
         theta = conditioned.standardize(theta, fit_intercept=settings.fit_intercept)
         source, state = conditioned.source, None
-        theta = theta.to(source.y.dtype)
+        theta = theta.to(source.dtype)
         loss = loss.rescaled(conditioned.y_shift, conditioned.y_scale)
         penalty = None if penalty is None else penalty_in_units(penalty, conditioned)
     loss_before = _loss_before(source, theta, settings, loss, conditioned)
@@ -204,19 +205,22 @@ def _assemble(source: MemorySource, theta: torch.Tensor, settings: Settings, sta
     model = MODELS[settings.backend](start, fit_intercept=settings.fit_intercept, **options)
     batch_size = textbook_batch(settings.batch_size, len(source))
     parts = _optimizers(model, theta, settings, conditioned, penalty, batch_size, state or {})
+    base, optimizer, *wrappers = parts
+    if source.is_shared:
+        optimizer = SummedGradient(optimizer, model, source.total)
     batches = source.blocks(batch_size, settings.generator)
-    return _Parts(settings, conditioned, start, model, loss, *parts, batches, loss_before)
+    return _Parts(settings, conditioned, start, model, loss, base, optimizer, *wrappers, batches, loss_before)
 
 
 def _loss_before(source: MemorySource, theta: torch.Tensor, settings: Settings, loss: Loss, conditioned) -> float:
     """Return the loss before the first step, which is known for zero weights only; else infinity."""
     if theta.any():
         return float("inf")
-    y, weight = source.y, source.weight
+    y, weight = source.few.y, source.few.weight
     weight = None if weight is None else weight.mean(1, keepdim=True)
     of_zeros = total_loss(loss, torch.zeros_like(y), y, weight)
     units = 1.0 if conditioned is None else conditioned.y_scale.square()
-    of_zeros = source.n_models * (units * of_zeros).sum().item() / len(source)
+    of_zeros = source.n_models * (units * of_zeros).sum().item() / len(y)
     refuse_infinite(settings.loss, of_zeros)
     return of_zeros
 

@@ -94,8 +94,7 @@ class Objective:
 
     def second_order(self, v: torch.Tensor, columns: torch.Tensor) -> SecondOrder:
         """Return the Hessian in v, and what else a pass over the rows tells of it, for some of the columns."""
-        weight = self.source.weight
-        is_shared = self.loss.is_quadratic and (weight is None or weight.shape[1] == 1)
+        is_shared = self.loss.is_quadratic and self.source.shares_weight
         model = self.model(self.theta(v))
         sums = HessianSum(model, self.loss, self.transform, columns, is_shared=is_shared)
         n_rows, n_features = self.source.shape
@@ -155,7 +154,7 @@ class Objective:
 
     def model(self, theta: torch.Tensor) -> Model:
         """Return the model of theta, in the precision of the targets."""
-        return self.make_model(theta.to(self.source.y.dtype))
+        return self.make_model(theta.to(self.source.dtype))
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -182,7 +181,7 @@ class Objective:
     @property
     def resolution(self) -> float:
         """Relative rounding error of the products."""
-        return torch.finfo(self.source.y.dtype).eps
+        return torch.finfo(self.source.dtype).eps
 
     @cached_property
     def _generator(self) -> torch.Generator:
@@ -285,7 +284,7 @@ class SquaredResiduals(Sums):
     SUMMED = ("_sums", "_n_rows")
 
     def __init__(self, loss: Loss, theta: torch.Tensor, source: MemorySource):
-        self._loss, self._theta, n_features = loss, theta.to(source.y.dtype), source.shape[1]
+        self._loss, self._theta, n_features = loss, theta.to(source.dtype), source.shape[1]
         self._weights, self._intercept = self._theta[:n_features], self._theta[n_features:]
         self._sums, self._n_rows = theta.new_zeros(n_features + 2, theta.shape[1]), 0
 

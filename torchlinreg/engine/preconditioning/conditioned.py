@@ -61,10 +61,7 @@ class Conditioned:
 
     def in_double(self) -> "Conditioned":
         """Return the same with products in float64, whatever precision the features are kept in."""
-        source = self.source
-        weight = None if source.weight is None else source.weight.double()
-        X = source.X.in_double(self.shift)
-        return replace(self, source=replace(source, X=X, y=source.y.double(), weight=weight))
+        return replace(self, source=self.source.in_double(self.shift))
 
     def minimum_norm(self, theta: torch.Tensor) -> torch.Tensor:
         """Of all theta that predict the same, return the one whose weights have the smallest norm in the data's units.

@@ -172,6 +172,39 @@ def condition_by_sketch(
     )
 
 
+def condition_by_statistics(source, method: str | None, *, fit_intercept: bool) -> Conditioned:
+    """Whiten a source of which sufficient statistics are known, exactly, without reading it.
+
+    Parameters
+    ----------
+    source : ChunkSource
+    method : {"whiten", "scale", None}
+        As in `condition_exactly`.
+    fit_intercept : bool
+    """
+    statistics, n_features = source.survey.statistics, source.shape[1]
+    few, _ = statistics.as_source(n_features, centred=fit_intercept)
+    directions, row_space, cond = _directions(few.X.to_dense(), method, is_exact=True)
+    mean = statistics.mean if fit_intercept else torch.zeros_like(statistics.mean)
+    squares = statistics.factor[:, n_features:].square().sum(0) / statistics.weight
+    if not fit_intercept:
+        squares = squares + statistics.mean[n_features:].square()
+    y_scale = torch.where(squares > 0, squares.sqrt(), 1.0)
+    shift, y_shift = mean[:n_features], mean[n_features:]
+    return Conditioned(
+        source.standardized(shift, y_shift, y_scale),
+        shift,
+        torch.ones_like(shift),
+        y_shift,
+        y_scale,
+        Transform(directions, torch.zeros_like(shift) if fit_intercept else None),
+        row_space,
+        condition=cond,
+        sketch="exact",
+        row_norm_bound=float(n_features + fit_intercept),
+    )
+
+
 def condition_by_gram(
     source: MemorySource, dtype: torch.dtype, *, fit_intercept: bool, generator: torch.Generator
 ) -> Conditioned:

@@ -7,15 +7,18 @@ on the calling thread alone, and whatever goes through many rows is cut once, in
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock, local
+from typing import TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
 
+N = TypeVar("N")
+T = TypeVar("T")
 _OF_THREAD = local()  # n_workers: how many threads the calling one may have at work for it
 
 
@@ -74,6 +77,27 @@ def in_parallel(function: Callable, parts: Sequence) -> list:
         left.clear()
         wait(futures)
     return results
+
+
+def read_ahead(read: Callable[[N], T], numbers: Iterable[N]) -> Iterator[T]:
+    """Yield what reading each number returns, while a thread of its own reads the next one.
+
+    Whoever asks for the next one is done with the one before, which may be overwritten from then on.
+
+    Parameters
+    ----------
+    read : callable (number) -> object
+    numbers : iterable
+    """
+    with ThreadPoolExecutor(1, "torchlinreg reading", initializer=_compute_alone) as thread:
+        waiting = None
+        for number in numbers:
+            ahead = thread.submit(read, number)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = ahead
+        if waiting is not None:
+            yield waiting.result()
 
 
 def _n_workers() -> int:

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -189,6 +190,26 @@ class PolyakAveraging:
         self.n_steps += 1
         if self.n_steps > self._burn_in:
             self.mean.lerp_(self._model.theta(), 1.0 / (self.n_steps - self._burn_in))
+
+
+class SummedGradient:
+    """Another optimizer, whose gradient is the sum of those that several processes find, each on its share of a batch.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    model : Model
+    total : callable (torch.Tensor) -> torch.Tensor
+        Returns the sum over the processes, the same in all of them.
+    """
+
+    def __init__(self, optimizer: Optimizer, model: Model, total: Callable[[torch.Tensor], torch.Tensor]):
+        self._optimizer, self._model, self._total = optimizer, model, total
+
+    def step(self) -> None:
+        """Take one step."""
+        self._model.replace_gradient(self._total(self._model.gradient()))
+        self._optimizer.step()
 
 
 def torch_optimizer_class(name: str | type) -> type[torch.optim.Optimizer]:

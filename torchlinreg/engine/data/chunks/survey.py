@@ -1,0 +1,90 @@
+"""What one pass over all rows tells: how many there are, their weight, their statistics, and a few of them."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+
+from torchlinreg.engine.data.matrices.dense import DenseOperator
+from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.data.statistics import SufficientStatistics
+
+FEW_ELEMENTS = 2**20  # features of the rows that are kept, at most, but
+FEW_ROWS = 2**6  # so many rows in any case
+MANY_ROWS = 2**15
+
+
+@dataclass
+class Survey:
+    """What is known of the rows of some chunks.
+
+    Attributes
+    ----------
+    n_rows : int
+    weight : float
+        Of all rows together.
+    statistics : SufficientStatistics or None
+        Where they are asked for.
+    few : MemorySource
+        Every so many rows, dense.
+    stride : int
+        How many rows each of the few stands for.
+    """
+
+    n_rows: int
+    weight: float
+    statistics: SufficientStatistics | None
+    few: MemorySource
+    stride: int
+
+    @classmethod
+    def of(cls, source: MemorySource, *, has_statistics: bool) -> Self:
+        """Return what is known of the rows of a chunk."""
+        n_rows, n_features = source.shape
+        statistics = SufficientStatistics.of(source) if has_statistics else None
+        weight = source.y.new_ones(n_rows, 1) if source.weight is None else source.weight
+        stride = 1
+        while n_rows > stride * _room(n_features):
+            stride *= 2
+        chosen = torch.arange(0, n_rows, stride, device="cpu")
+        there = chosen.to(source.y.device)
+        few = MemorySource(
+            DenseOperator(source.sample(chosen)), source.y.index_select(0, there), weight.index_select(0, there)
+        )
+        return cls(n_rows, weight.sum(dtype=torch.float64).item(), statistics, few, stride)
+
+    def merge(self, other: Self) -> Self:
+        """Return what is known of the rows of both."""
+        n_rows, weight, stride = self.n_rows + other.n_rows, self.weight + other.weight, max(self.stride, other.stride)
+        while n_rows > stride * _room(self.few.shape[1]):
+            stride *= 2
+        own, others = (part.few.rows(slice(None, None, stride // part.stride)) for part in (self, other))
+        few = MemorySource(
+            DenseOperator(torch.cat([own.X.to_dense(), others.X.to_dense()])),
+            torch.cat([own.y, others.y]),
+            torch.cat([own.weight, others.weight]),
+        )
+        statistics = None if self.statistics is None else self.statistics.merge(other.statistics)
+        return type(self)(n_rows, weight, statistics, few, stride)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known as tensors and numbers."""
+        found = {"n_rows": self.n_rows, "weight": self.weight, "stride": self.stride}
+        found |= {"X": self.few.X.to_dense(), "y": self.few.y, "row_weight": self.few.weight}
+        return found if self.statistics is None else found | {"statistics": self.statistics.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put what is known of other rows in the place of this."""
+        self.n_rows, self.weight, self.stride = state["n_rows"], state["weight"], state["stride"]
+        self.few = MemorySource(DenseOperator(state["X"]), state["y"], state["row_weight"])
+        self.statistics = SufficientStatistics(**state["statistics"]) if "statistics" in state else None
+
+    @property
+    def sample(self) -> MemorySource:
+        """The few rows, with weights of mean one; as they are where all of these weigh nothing."""
+        mean = self.few.weight.mean()
+        return replace(self.few, weight=self.few.weight / torch.where(mean > 0, mean, 1.0))
+
+
+def _room(n_features: int) -> int:
+    return min(MANY_ROWS, max(FEW_ROWS, FEW_ELEMENTS // max(1, n_features)))
