@@ -23,7 +23,8 @@ LOOKS = {
     "what is not asked for": """
         import sys, torchlinreg, torchlinreg.displays, torchlinreg.losses
         assert 'torchlinreg.cli' not in sys.modules
-        print([name for name in sys.modules if name.startswith('matplotlib')])
+        import torchlinreg.callbacks
+        print([name for name in sys.modules if name.startswith(('matplotlib', 'safetensors'))])
     """,
     "displays wait": """
         import sys, torchlinreg

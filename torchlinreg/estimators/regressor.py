@@ -258,7 +258,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             X, y = check_X_y(self, data.X, data.y)
             weight = check_weight(data.sample_weight, X, to_mean_one=False)
             rows, dtype = place_rows(parameters, X, y, weight, to_mean_one=True)
-            settings, epochs = make_settings(parameters, rows, dtype), self._epochs(data, y.ndim, dtype)
+            settings, epochs = make_settings(parameters, rows, dtype), self._epochs(data, len(rows), y.ndim, dtype)
             warn_of_idle(parameters, find_defaults(type(self)), stacklevel=5)  # below scikit-learn's two wrappers
             if held_out is not None:
                 settings = replace(settings, score=self._score_on(held_out, rows, y.ndim))
@@ -344,7 +344,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         warn_of_fit(outcome, rows, settings, parameters, stacklevel=4)
         return self
 
-    def _epochs(self, data: UserData, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
+    def _epochs(self, data: UserData, n_rows: int, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
         """Return the tasks that callbacks are told of, if there are callbacks."""
         if not vars(self).get("_skl_callbacks"):
             return None
@@ -354,7 +354,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             coef, intercept, in_float64 = split_theta(theta, self.n_features_in_, y_ndim, dtype)
             return {"coef_": coef, "intercept_": intercept, "_weights_in_float64": in_float64 if untuned else None}
 
-        return Epochs(self, data, None if untuned else self.max_iter, attributes)
+        return Epochs(self, data, n_rows, None if untuned else self.max_iter, attributes)
 
     def _after_epoch(self, epochs: Epochs | None):
         """Return a function that prints and tells callbacks of an epoch, and returns whether to stop."""
@@ -362,7 +362,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         def after_epoch(epoch: int, loss: float, theta) -> bool:
             if self.verbose:
                 print_epoch(epoch, loss, every=self.verbose, max_iter=self.max_iter)
-            return epochs is not None and epochs.after_epoch(epoch, theta)
+            return epochs is not None and epochs.after_epoch(epoch, loss, theta)
 
         return after_epoch
 

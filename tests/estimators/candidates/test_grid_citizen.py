@@ -172,11 +172,13 @@ def test_callbacks_see_the_folds_and_the_fit_to_all_rows_as_tasks(table, paramet
 @AT_AN_END
 def test_a_progress_bar_and_a_checkpoint(table, tmp_path, capsys):
     X, y, _ = table
-    checkpoint = Checkpoint(tmp_path / "model.pickle")
+    checkpoint = Checkpoint(tmp_path / "model.safetensors")
     model = TorchLinearRegressorCV(**SMALL).set_callbacks(ProgressBar(), checkpoint).fit(X, y)
     assert "100%" in capsys.readouterr().out
-    saved = pickle.loads(checkpoint.path.read_bytes())
+    saved = Checkpoint.load(checkpoint.path)
     assert_array_equal(saved.predict(X), model.predict(X))
+    assert saved.get_params() == model.get_params()
+    assert vars(saved).keys() == vars(model).keys() - {"_skl_callbacks"}
 
 
 @AT_AN_END

@@ -1,6 +1,4 @@
-"""scikit-learn's callbacks on the estimator alone, in a pipeline and in a search; and ours."""
-
-import pickle
+"""scikit-learn's callbacks on the estimator alone, in a pipeline and in a search."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor
-from torchlinreg.callbacks import Checkpoint
 
 TEXTBOOK = {"learning_rate": 0.05, "max_iter": 4, "batch_size": 10, "shuffle": False}
 
@@ -179,30 +176,3 @@ def test_failing_callback_is_torn_down(table):
         with pytest.raises(RuntimeError, match="no more"):
             TorchLinearRegressor(learning_rate=learning_rate).set_callbacks(failing).fit(*table)
         assert failing.told[-1] == "teardown"
-
-
-@pytest.mark.parametrize("learning_rate", [0.05, "auto"])
-def test_checkpoint(table, tmp_path, learning_rate):
-    X, y = table
-    path = tmp_path / "model.pickle"
-    saved = []
-
-    class Reader(Recorder):
-        def on_fit_task_end(self, estimator, context):
-            if path.exists():
-                saved.append(pickle.loads(path.read_bytes()))
-
-    options = {**TEXTBOOK, "learning_rate": learning_rate}
-    model = TorchLinearRegressor(**options).set_callbacks(Checkpoint(path, every=2), Reader()).fit(X, y)
-    assert_array_equal(saved[-1].predict(X), model.predict(X))
-    assert saved[-1].get_params() == model.get_params()
-    assert not [name for name in vars(saved[-1]) if "callback" in name]
-    assert [file.name for file in tmp_path.iterdir()] == ["model.pickle"]
-    if learning_rate != "auto":
-        two = TorchLinearRegressor(**{**TEXTBOOK, "max_iter": 2}).fit(X, y)
-        assert_array_equal(saved[0].coef_, two.coef_)
-
-
-def test_checkpoint_of_no_epochs(tmp_path):
-    with pytest.raises(ValueError, match="every=0"):
-        Checkpoint(tmp_path / "model.pickle", every=0)

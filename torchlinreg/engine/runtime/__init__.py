@@ -1,1 +1,1 @@
-"""Where training runs: device, precision, threads, torch's switches."""
+"""Where training runs, device, precision, threads, torch's switches; and what of it survives: checkpoints."""

@@ -134,10 +134,7 @@ class CheckpointFile:
         UserWarning
             If the newest file is damaged and the one before it is returned instead.
         """
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(
-                errno.ENOENT, "The folder of the checkpoint does not exist: create it", str(self.path)
-            )
+        self._check_folder()
         found, passed_over = self._newest()
         if found is None:
             if passed_over:
@@ -147,6 +144,24 @@ class CheckpointFile:
         for problem in passed_over:
             warnings.warn(f"{problem}. {found.path}, the checkpoint before it, is used instead.", stacklevel=2)
         return Saved(_deserialize(found.data), json.loads(found.header["numbers"]))
+
+    def check(self) -> None:
+        """Refuse, before work starts, a path at which `save` would not write.
+
+        Raises
+        ------
+        OSError
+            If its folder does not exist.
+        ValueError
+            If the file there is no checkpoint, or one of other data or settings.
+        """
+        self._check_folder()
+        self._is_worth_keeping()
+
+    def _check_folder(self) -> None:
+        if not self.path.parent.is_dir():
+            message = "The folder of the checkpoint does not exist: create it"
+            raise FileNotFoundError(errno.ENOENT, message, str(self.path))
 
     def _is_worth_keeping(self) -> bool:
         """Whether the newest file is whole; if it is somebody else's it is refused."""
