@@ -64,6 +64,14 @@ for number in itertools.count(int(start)):
     if int(dies_at):
         break
 """
+# Holds a file as a process does that is slow to write it
+SLOW = """
+import fcntl, sys
+file = open(sys.argv[1], "xb")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -437,15 +445,6 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(file):
     assert {*names(folder)} == kept | {"state.safetensors", "state.safetensors.previous"}
 
 
-SLOW = """
-import fcntl, sys
-file = open(sys.argv[1], "xb")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_several_processes_at_once_leave_a_whole_file(file):
     """They should have different paths; one that has not heard of it loses nothing."""
     processes = [start_saving(file, start=1000 * n) for n in range(2)]
@@ -460,3 +459,64 @@ def test_several_processes_at_once_leave_a_whole_file(file):
         process.kill()
         process.communicate()
     number_of(ours.load())
+
+
+def test_what_is_being_written_is_not_taken_for_abandoned(file, monkeypatch):
+    sync, seen = os.fsync, []
+
+    def clean_up_and_sync(descriptor):
+        checkpoint._remove_abandoned(file.path)
+        seen.extend(names(file.path.parent))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", clean_up_and_sync)
+    file.save(ARRAYS, {"number": 0})
+    assert seen[0].endswith(".unfinished")
+    assert file.load().numbers == {"number": 0}
+
+
+def test_another_file_is_begun_if_one_was_removed_before_it_was_locked(file, monkeypatch):
+    lock, removed = checkpoint.fcntl.flock, []
+
+    def lock_too_late(opened, how):
+        if not removed:
+            removed.append(opened.name)
+            os.unlink(opened.name)
+        lock(opened, how)
+
+    monkeypatch.setattr(checkpoint.fcntl, "flock", lock_too_late)
+    file.save(ARRAYS, {"number": 0})
+    assert len(removed) == 1
+    assert file.load().numbers == {"number": 0}
+
+
+@pytest.mark.parametrize("lacking", ["module", "locks"])
+def test_where_files_cannot_be_locked(file, monkeypatch, lacking):
+    """As on Windows, and on some file systems of clusters."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    left = file.path.with_name("state.safetensors.0123abcd.unfinished")
+    left.write_bytes(b"half")
+    if lacking == "module":
+        monkeypatch.setattr(checkpoint, "fcntl", None)
+    else:
+        monkeypatch.setattr(checkpoint.fcntl, "flock", refuse)
+    for number in range(3):
+        file.save(ARRAYS, {"number": number})
+    assert file.load().numbers == {"number": 2}
+    assert left.exists() == (lacking == "locks")
+
+
+def test_a_path_is_checked_before_work_starts(file, tmp_path):
+    file.check()
+    file.save(ARRAYS, {})
+    file.check()
+    with pytest.raises(ValueError, match=r"alpha: 0.1 in the checkpoint, 0.2 now"):
+        CheckpointFile(file.path, FINGERPRINT | {"alpha": "0.2"}).check()
+    with pytest.raises(FileNotFoundError, match="does not exist: create it"):
+        CheckpointFile(tmp_path / "gone" / "state", FINGERPRINT).check()
+    file.path.write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        file.check()
