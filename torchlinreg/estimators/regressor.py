@@ -3,28 +3,25 @@
 from dataclasses import replace
 from numbers import Real
 
-import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from torchlinreg.engine.data.source import MemorySource
-from torchlinreg.engine.fit.result import Result
-from torchlinreg.engine.runtime.devices import carry, widest
 from torchlinreg.estimators.base import LinearModel
 from torchlinreg.estimators.parameters.constraints import SHARED_CONSTRAINTS, fill_docstring
 from torchlinreg.estimators.parameters.refusals import check_overflow, check_stream, offers_streams, warn_of_idle
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
 from torchlinreg.estimators.parameters.values import Parameters, find_defaults
-from torchlinreg.estimators.training.callbacks import Epochs
-from torchlinreg.estimators.training.holdout import RSquared, UserData, hold_out
-from torchlinreg.estimators.training.reports import print_epoch, warn_of_fit
+from torchlinreg.estimators.training.callbacks import begin_epochs, tell_epochs
+from torchlinreg.estimators.training.chunked import learn_from_chunks
+from torchlinreg.estimators.training.holdout import UserData, hold_out, score_on
+from torchlinreg.estimators.training.reports import warn_of_fit
 from torchlinreg.estimators.training.stream_state import load_training_state, save_training_state
-from torchlinreg.estimators.training.train import train
+from torchlinreg.estimators.training.train import initial_theta, store, train
 from torchlinreg.inputs.arrays import check_weight, check_X_y
-from torchlinreg.inputs.coefficients import coef_shape, make_theta, split_theta
+from torchlinreg.inputs.coefficients import coef_shape
 
 
 @fill_docstring
@@ -212,6 +209,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         X_val=None,
         y_val=None,
         sample_weight_val=None,
+        process_group=None,
     ) -> "TorchLinearRegressor":
         """Learn weights and intercept from a table.
 
@@ -233,6 +231,9 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             Their targets.
         sample_weight_val : array-like of shape (n_val,), default=None
             Their weights.
+        process_group : torch.distributed.ProcessGroup, default=None
+            Processes that learn together, each from rows of its own: the answer is that for all rows, in the order of
+            the ranks, and the same in all processes. None is this process alone. See :meth:`fit_chunks`.
 
         Returns
         -------
@@ -250,6 +251,10 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             If `max_iter` came before the criterion of `tol`, or if training was interrupted (Ctrl-C): the estimator
             is then fitted with what had been learnt.
         """
+        if process_group is not None:
+            own, start = [(X, y, sample_weight)], {"coef_init": coef_init, "intercept_init": intercept_init}
+            learn_from_chunks(self, own, process_group=process_group, is_own=True, stacklevel=6, **start)
+            return self
         parameters = Parameters.of(self)
         # Under inference mode, what is made here could not take part in a graph
         with torch.inference_mode(False), torch.no_grad():
@@ -258,17 +263,20 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             X, y = check_X_y(self, data.X, data.y)
             weight = check_weight(data.sample_weight, X, to_mean_one=False)
             rows, dtype = place_rows(parameters, X, y, weight, to_mean_one=True)
-            settings, epochs = make_settings(parameters, rows, dtype), self._epochs(data, len(rows), y.ndim, dtype)
+            settings, epochs = (
+                make_settings(parameters, rows, dtype),
+                begin_epochs(self, data, len(rows), y.ndim, dtype),
+            )
             warn_of_idle(parameters, find_defaults(type(self)), stacklevel=5)  # below scikit-learn's two wrappers
             if held_out is not None:
-                settings = replace(settings, score=self._score_on(held_out, rows, y.ndim))
+                settings = replace(settings, score=score_on(self, held_out, rows, y.ndim))
             if self.verbose or epochs is not None:
-                settings = replace(settings, after_epoch=self._after_epoch(epochs))
-            theta = self._initial_theta(rows, y.ndim, coef_init, intercept_init, warm_start=self.warm_start)
+                settings = replace(settings, after_epoch=tell_epochs(self, epochs))
+            theta = initial_theta(self, rows, y.ndim, coef_init, intercept_init, warm_start=self.warm_start)
             outcome = train(rows, theta, settings, parameters)
             check_overflow(rows, outcome.theta, dtype)
         steps_before = self.t_ if self.warm_start and self.__sklearn_is_fitted__() else 0
-        self._store(outcome, rows, y.ndim, dtype)
+        store(self, outcome, rows.shape[1], y.ndim, dtype)
         self.t_ += steps_before
         warn_of_fit(outcome, rows, settings, parameters, stacklevel=5)
         if epochs is not None:
@@ -325,7 +333,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
                 parameters, X, y, check_weight(sample_weight, X, to_mean_one=False, allow_zeros=True)
             )
             settings = make_settings(parameters, rows, dtype)
-            theta = self._initial_theta(rows, y.ndim, warm_start=fitted)
+            theta = initial_theta(self, rows, y.ndim, warm_start=fitted)
             warn_of_idle(parameters, find_defaults(type(self)), stacklevel=4)
             coef = self._dense_coef() if fitted else None
             check_stream(parameters, settings, coef, coef_shape(X.shape[1], rows.y.shape[1], y.ndim))
@@ -336,7 +344,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
                 settings = replace(settings, max_iter=1, tol=None)
             outcome = train(rows, theta, settings, parameters, state)
             check_overflow(rows, outcome.theta, dtype)
-        self._store(outcome, rows, y.ndim, dtype)
+        store(self, outcome, rows.shape[1], y.ndim, dtype)
         self.t_ += steps_before
         self.loss_curve_ = [*curve_before, *outcome.loss_curve[-1:]]
         self.n_iter_ = len(self.loss_curve_)
@@ -344,57 +352,55 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         warn_of_fit(outcome, rows, settings, parameters, stacklevel=4)
         return self
 
-    def _epochs(self, data: UserData, n_rows: int, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
-        """Return the tasks that callbacks are told of, if there are callbacks."""
-        if not vars(self).get("_skl_callbacks"):
-            return None
-        untuned = Parameters.of(self).is_untuned
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_chunks(self, chunks, *, process_group=None, checkpoint=None) -> "TorchLinearRegressor":
+        """Learn weights and intercept from a table that is read chunk by chunk.
 
-        def attributes(theta: torch.Tensor) -> dict:
-            coef, intercept, in_float64 = split_theta(theta, self.n_features_in_, y_ndim, dtype)
-            return {"coef_": coef, "intercept_": intercept, "_weights_in_float64": in_float64 if untuned else None}
+        The answer is that of `fit` for all rows of the chunks together. Memory is that of a few chunks, however many
+        there are: while one is computed with, a thread reads the next.
 
-        return Epochs(self, data, n_rows, None if untuned else self.max_iter, attributes)
+        Untuned mode goes through the chunks once with a squared loss and any penalty, and once for each step with other
+        losses. Textbook mode takes the steps of `fit` on the concatenated table, with batches across the borders of
+        chunks; with ``shuffle=True`` it shuffles the chunks, where they have numbers, and the rows of each.
 
-    def _after_epoch(self, epochs: Epochs | None):
-        """Return a function that prints and tells callbacks of an epoch, and returns whether to stop."""
+        Parameters
+        ----------
+        chunks : sequence, or iterable
+            Of tuples ``(X, y)`` or ``(X, y, sample_weight)``, each as `fit` takes them, with the same columns. A
+            sequence, with ``__len__`` and ``__getitem__``, such as those of :mod:`torchlinreg.streams`, has chunks with
+            numbers, that can be shared out, shuffled and resumed. An iterable, such as a
+            :class:`torch.utils.data.DataLoader`, is gone through once a pass; an iterator, which ends after one, is
+            enough for a squared loss in untuned mode.
+        process_group : torch.distributed.ProcessGroup, default=None
+            Processes that learn together, and that all call this method. A sequence is the same for all, and each reads
+            its share of the chunks; an iterable is that process's own. All processes end with the same bits. With a
+            squared loss in untuned mode these do not depend on how many processes share a sequence.
+        checkpoint : str or path-like, default=None
+            A file in which to save what is learnt on the way. If it is there already, learning goes on from it, with
+            the same bits as if nothing had happened for a squared loss in untuned mode, and for textbook mode. The file
+            of the savings before has ".previous" added to its name.
 
-        def after_epoch(epoch: int, loss: float, theta) -> bool:
-            if self.verbose:
-                print_epoch(epoch, loss, every=self.verbose, max_iter=self.max_iter)
-            return epochs is not None and epochs.after_epoch(epoch, loss, theta)
+        Returns
+        -------
+        self : TorchLinearRegressor
 
-        return after_epoch
+        Raises
+        ------
+        ValueError, TypeError
+            If a chunk or a parameter is unusable, naming the number of the chunk, or if the checkpoint is of other data
+            or parameters. What was learnt before stays as it is.
+        RuntimeError
+            If another process is gone.
 
-    def _score_on(self, held_out: UserData, rows: MemorySource, y_ndim: int) -> RSquared:
-        """Return the score of weights on data held out, for the training rows `rows`."""
-        X, y = check_X_y(self, held_out.X, held_out.y, reset=False)
-        return RSquared(X, y, held_out.sample_weight, rows, y_ndim, self.validation_fraction)
-
-    def _initial_theta(
-        self, rows: MemorySource, y_ndim: int, coef_init=None, intercept_init=None, *, warm_start: bool
-    ) -> torch.Tensor:
-        """Return where training starts, of shape (n_features + fit_intercept, n_targets)."""
-        sizes = rows.shape[1], rows.y.shape[1], y_ndim
-        before = self._dense_coef() if warm_start and self.__sklearn_is_fitted__() else np.empty(0)
-        if before.shape == coef_shape(*sizes):
-            coef_init = before if coef_init is None else coef_init
-            intercept_init = self.intercept_ if intercept_init is None and self.fit_intercept else intercept_init
-        theta = make_theta(coef_init, intercept_init, *sizes, fit_intercept=self.fit_intercept)
-        return carry(theta, rows.y.device, widest(rows.y.device))
-
-    def _store(self, outcome: Result, rows: MemorySource, y_ndim: int, dtype: torch.dtype) -> None:
-        """Set the fitted attributes."""
-        self._set_weights(outcome.theta, rows.shape[1], y_ndim, dtype, needs_double=outcome.needs_double)
-        self.loss_curve_ = outcome.loss_curve
-        self.validation_scores_ = outcome.scores
-        self.n_iter_ = len(outcome.loss_curve)
-        self.t_ = outcome.n_steps
-        self.converged_ = outcome.converged
-        self.optimality_gap_ = outcome.optimality_gap
-        vars(self).pop("scale_", None)
-        if outcome.scale is not None:
-            scale = outcome.scale.cpu().numpy()
-            self.scale_ = scale if y_ndim == 2 else float(scale[0])
-        self._plan = outcome.plan
-        self._training_state = None
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from torchlinreg import TorchLinearRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> chunks = [(X, X @ [1.0, 2.0] + 3.0) for X in rng.normal(size=(4, 100, 2))]
+        >>> model = TorchLinearRegressor().fit_chunks(chunks)
+        >>> model.coef_.round(6), round(model.intercept_, 6)
+        (array([1., 2.]), 3.0)
+        """
+        learn_from_chunks(self, chunks, process_group=process_group, checkpoint=checkpoint, stacklevel=5)
+        return self

@@ -11,7 +11,7 @@ from torchlinreg.engine.columns.grid import SquaredErrors
 from torchlinreg.engine.columns.paths import Covariance
 from torchlinreg.engine.columns.resampling import ResampledProducts
 from torchlinreg.engine.data.matrices.csr import CSROperator
-from torchlinreg.engine.data.moments import ColumnMeans, SparseVariances
+from torchlinreg.engine.data.moments import ColumnMeans, GramSum, SparseVariances
 from torchlinreg.engine.data.reductions import Mean
 from torchlinreg.engine.data.source import MemorySource, as_operator
 from torchlinreg.engine.data.statistics import SufficientStatistics
@@ -21,7 +21,6 @@ from torchlinreg.engine.objective.losses import Huber, SquaredError
 from torchlinreg.engine.objective.objective import LossAndGradient, Objective, SquaredResiduals
 from torchlinreg.engine.optimality.duality_gap import DualityGap
 from torchlinreg.engine.optimality.rounding import LossDifference
-from torchlinreg.engine.data.moments import GramSum
 from torchlinreg.engine.preconditioning.sketch import CountSketch, GramProduct
 from torchlinreg.engine.preconditioning.transforms import Transform
 

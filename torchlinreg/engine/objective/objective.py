@@ -100,9 +100,9 @@ class Objective:
         n_rows, n_features = self.source.shape
         affordable = max(8 * n_features, HESSIAN_OPERATIONS // max(1, n_features) ** 2)
         if self.seed is not None and n_rows > affordable:
-            self.source.reduce_subsample(sums, affordable, self._generator)
+            sums = self.source.reduce_subsample(sums, affordable, self._generator)
         else:
-            self.source.reduce(sums)
+            sums = self.source.reduce(sums)
         matrix, majorizer, curved_gradient = sums.means(v.shape[1])
         return SecondOrder(self._with_penalty(matrix), majorizer, curved_gradient)
 

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 import torch
 
 from torchlinreg.engine.fit.plan import textbook_batch
+from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.estimators.training.holdout import UserData
+from torchlinreg.estimators.training.reports import print_epoch
+from torchlinreg.inputs.coefficients import split_theta
 
 
 class Epochs:
@@ -65,6 +68,40 @@ class Epochs:
     def _begin(self):
         epoch = self._fit.subcontext(task_name="epoch")
         return epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+
+def begin_epochs(estimator, data: UserData, n_rows: int, y_ndim: int, dtype: torch.dtype) -> Epochs | None:
+    """Return the tasks that callbacks are told of, if there are callbacks.
+
+    Parameters
+    ----------
+    estimator : TorchLinearRegressor
+    data : UserData
+    n_rows : int
+        Learnt from.
+    y_ndim : int
+    dtype : torch.dtype
+    """
+    if not vars(estimator).get("_skl_callbacks"):
+        return None
+    untuned = Parameters.of(estimator).is_untuned
+
+    def attributes(theta: torch.Tensor) -> dict:
+        coef, intercept, in_float64 = split_theta(theta, estimator.n_features_in_, y_ndim, dtype)
+        return {"coef_": coef, "intercept_": intercept, "_weights_in_float64": in_float64 if untuned else None}
+
+    return Epochs(estimator, data, n_rows, None if untuned else estimator.max_iter, attributes)
+
+
+def tell_epochs(estimator, epochs: Epochs | None) -> Callable[[int, float, Callable], bool]:
+    """Return a function that prints and tells callbacks of an epoch, and returns whether to stop."""
+
+    def after_epoch(epoch: int, loss: float, theta) -> bool:
+        if estimator.verbose:
+            print_epoch(epoch, loss, every=estimator.verbose, max_iter=estimator.max_iter)
+        return epochs is not None and epochs.after_epoch(epoch, loss, theta)
+
+    return after_epoch
 
 
 def _context(data: UserData) -> dict:

@@ -1,11 +1,13 @@
 """The chunks that a user gives to `fit_chunks`: checked, and placed where training is, one after the other."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import clone
 
 from torchlinreg.engine.data.source import MemorySource
@@ -14,6 +16,7 @@ from torchlinreg.engine.runtime.threads import read_ahead
 from torchlinreg.estimators.parameters.settings import place_rows
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.inputs.arrays import check_weight, check_X_y
+from torchlinreg.inputs.frames import FLOATS
 
 END = object()  # after the last chunk
 CHUNK = "(X, y) or (X, y, sample_weight)"
@@ -28,6 +31,8 @@ class Layout:
     n_features, n_targets, y_ndim : int
     features : dict
         `n_features_in_` and, if the features have names, `feature_names_in_`.
+    digest : str
+        SHA-256 of the first chunk.
     given : str
         Type of the features as they come, such as "float32".
     dtype : torch.dtype
@@ -40,6 +45,7 @@ class Layout:
     n_targets: int
     y_ndim: int
     features: dict[str, Any]
+    digest: str
     given: str
     dtype: torch.dtype
     nothing: MemorySource
@@ -60,6 +66,8 @@ class UserChunks:
     estimator : TorchLinearRegressor
         By whose rules rows are checked; it is not changed.
     group : ProcessGroup
+    is_own : bool, default=False
+        Whether each process has a single chunk of its own.
 
     Attributes
     ----------
@@ -76,10 +84,10 @@ class UserChunks:
         If there are no chunks, or if the first one is unusable.
     """
 
-    def __init__(self, chunks: Sequence | Iterable, estimator, group: ProcessGroup):
+    def __init__(self, chunks: Sequence | Iterable, estimator, group: ProcessGroup, *, is_own: bool = False):
         self._probe, self._parameters, self._group = clone(estimator), Parameters.of(estimator), group
-        self._probe.set_callbacks()
-        self.is_dealt = hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__") and not isinstance(chunks, dict)
+        has_numbers = hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__") and not isinstance(chunks, dict)
+        self.is_own, self.is_dealt = is_own, has_numbers and not is_own
         if not (self.is_dealt or isinstance(chunks, Iterable)):
             raise TypeError(f"chunks must be a sequence or an iterable of {CHUNK}, not {type(chunks).__name__}.")
         self.n_chunks = len(chunks) if self.is_dealt else None
@@ -124,8 +132,8 @@ class UserChunks:
             rows, dtype = place_rows(self._parameters, X, y, weight)
             known = vars(self._probe)
             features = {name: known[name] for name in ("n_features_in_", "feature_names_in_") if name in known}
-            nothing = rows.rows(torch.arange(0, device="cpu"))
-            return Layout(rows.shape[1], rows.y.shape[1], y.ndim, features, _name(X), dtype, nothing)
+            sizes, nothing = (rows.shape[1], rows.y.shape[1], y.ndim), rows.rows(torch.arange(0, device="cpu"))
+            return Layout(*sizes, features, _digest(X, y, weight), _name(X), dtype, nothing)
 
     def _agree(self, layout: Layout | None) -> Layout:
         """Return the layout that all processes have, and refuse any other."""
@@ -154,8 +162,10 @@ class UserChunks:
             raise TypeError(f"chunk {number} is {type(item).__name__}; each chunk must be a tuple, {CHUNK}.")
         X, y, weight = item if len(item) == 3 else (*item, None)
         try:
-            if np.shape(X)[:1] == (0,) and not reset:
-                return np.empty((0, self.layout.n_features)), None, None
+            if np.shape(X)[:1] == (0,):
+                if not reset:
+                    return np.empty((0, self.layout.n_features)), None, None
+                X, y, weight = _one_row(X), np.zeros((1, *np.shape(y)[1:])), None
             X, y = check_X_y(self._probe, X, y, reset=reset)
             if not reset:
                 self._compare(X, y)
@@ -171,6 +181,24 @@ class UserChunks:
             raise ValueError(f"y has shape {tuple(y.shape)}, but the first chunk has {layout.description}.")
         if _name(X) != layout.given:
             raise ValueError(f"X is of type {_name(X)}, but the first chunk has {layout.description}; convert it.")
+
+
+def _one_row(X):
+    """Return a row of zeros with the columns of a table that has no rows."""
+    if hasattr(X, "reindex"):
+        return X.reindex([0], fill_value=0)
+    dtype = X.dtype if isinstance(X, np.ndarray) and X.dtype in FLOATS else np.float64
+    return np.zeros((1, *np.shape(X)[1:]), dtype)
+
+
+def _digest(X, *others) -> str:
+    """Return the SHA-256 of the arrays of a chunk."""
+    found = hashlib.sha256()
+    for array in ((X.indptr, X.indices, X.data) if issparse(X) else (X,)) + others:
+        if array is not None:
+            array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _name(X) -> str:

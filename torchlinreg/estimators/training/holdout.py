@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.runtime.devices import carry
 from torchlinreg.estimators.parameters.values import Parameters
-from torchlinreg.inputs.arrays import check_weight, to_numpy, to_tensor
+from torchlinreg.inputs.arrays import check_weight, check_X_y, to_numpy, to_tensor
 
 
 class UserData(NamedTuple):
@@ -55,6 +55,12 @@ def hold_out(data: UserData, validation: UserData, parameters: Parameters) -> tu
         random_state=parameters.random_state,
     )
     return UserData(*split[::2]), UserData(*split[1::2])
+
+
+def score_on(estimator, held_out: UserData, rows: MemorySource, y_ndim: int) -> "RSquared":
+    """Return the score of weights on data held out, for the training rows `rows`."""
+    X, y = check_X_y(estimator, held_out.X, held_out.y, reset=False)
+    return RSquared(X, y, held_out.sample_weight, rows, y_ndim, estimator.validation_fraction)
 
 
 class RSquared:

@@ -12,7 +12,7 @@ SavedState = tuple[str, dict]
 
 def save_training_state(state: dict, parameters: Parameters) -> SavedState:
     """Return a training state, as arrays, with the parameters that it depends on."""
-    return _dependencies(parameters), _to_arrays(state)
+    return _dependencies(parameters), to_arrays(state)
 
 
 def load_training_state(saved: SavedState | None, parameters: Parameters) -> dict:
@@ -25,7 +25,7 @@ def load_training_state(saved: SavedState | None, parameters: Parameters) -> dic
     """
     dependencies, state = ("", {}) if saved is None else saved
     if dependencies == _dependencies(parameters):
-        return _to_tensors(state)
+        return to_tensors(state)
     if parameters.is_untuned:
         warnings.warn(
             'With learning_rate="auto", partial_fit does not go on from fit or from textbook mode, which keep no '
@@ -44,15 +44,15 @@ def _dependencies(parameters: Parameters) -> str:
     return f"textbook, {[getattr(parameters, name) for name in names]}"
 
 
-def _to_arrays(state):
+def to_arrays(state):
     """Return nested dictionaries with a copy of every tensor as an array."""
     if isinstance(state, dict):
-        return {name: _to_arrays(value) for name, value in state.items()}
+        return {name: to_arrays(value) for name, value in state.items()}
     return np.array(state.detach().cpu().numpy()) if isinstance(state, torch.Tensor) else state
 
 
-def _to_tensors(state):
+def to_tensors(state):
     """Return nested dictionaries with a copy of every array as a tensor."""
     if isinstance(state, dict):
-        return {name: _to_tensors(value) for name, value in state.items()}
+        return {name: to_tensors(value) for name, value in state.items()}
     return torch.tensor(state) if isinstance(state, np.ndarray) else state

@@ -83,10 +83,15 @@ def fold(
     if group.size == 1:
         numbers = None if chunks.n_chunks is None else range(n_done, chunks.n_chunks)
         skipped = n_done if numbers is None else 0  # what has no numbers is read once more
-        for number, part in enumerate(islice(chunks.read(numbers), skipped, None), n_done):
-            tree.add(Node(number, 1, _find(part, find, nothing)))
-            if journal is not None and journal.is_due():
-                journal.save(number + 1, _states(tree))
+        try:
+            for part in islice(chunks.read(numbers), skipped, None):
+                tree.add(Node(n_done, 1, _find(part, find, nothing)))
+                n_done += 1
+                if journal is not None and journal.is_due():
+                    journal.save(n_done, _states(tree))
+        finally:
+            if journal is not None:
+                journal.save(n_done, _states(tree))
         return tree.merged(nothing)
     for segment in _segments(chunks, group, n_done, journal):
         for nodes in group.gather(partial(_find_share, chunks, group, segment, find, nothing)):
@@ -250,8 +255,9 @@ class ChunkSource:
 
     def _prepared(self, chunk: MemorySource) -> MemorySource:
         """Return a chunk in standard units, with weights of mean one over all rows."""
-        weight = None if chunk.weight is None else chunk.weight * (self.survey.n_rows / self.survey.weight)
-        chunk = replace(chunk, weight=weight)
+        if self.survey.is_weighted:
+            weight = torch.ones_like(chunk.y[:, :1]) if chunk.weight is None else chunk.weight
+            chunk = replace(chunk, weight=weight * (self.survey.n_rows / self.survey.weight))
         return chunk if self.change is None else self.change(chunk)
 
 

@@ -29,6 +29,8 @@ class Survey:
         Every so many rows, dense.
     stride : int
         How many rows each of the few stands for.
+    is_weighted : bool
+        Whether rows have weights.
     """
 
     n_rows: int
@@ -36,12 +38,16 @@ class Survey:
     statistics: SufficientStatistics | None
     few: MemorySource
     stride: int
+    is_weighted: bool
 
     @classmethod
     def of(cls, source: MemorySource, *, has_statistics: bool) -> Self:
         """Return what is known of the rows of a chunk."""
         n_rows, n_features = source.shape
-        statistics = SufficientStatistics.of(source) if has_statistics else None
+        statistics = None
+        if has_statistics:
+            empty = SufficientStatistics.empty(n_features + source.y.shape[1], source.y.device)
+            statistics = SufficientStatistics.of(source) if n_rows else empty
         weight = source.y.new_ones(n_rows, 1) if source.weight is None else source.weight
         stride = 1
         while n_rows > stride * _room(n_features):
@@ -51,7 +57,8 @@ class Survey:
         few = MemorySource(
             DenseOperator(source.sample(chosen)), source.y.index_select(0, there), weight.index_select(0, there)
         )
-        return cls(n_rows, weight.sum(dtype=torch.float64).item(), statistics, few, stride)
+        total = weight.sum(dtype=torch.float64).item()
+        return cls(n_rows, total, statistics, few, stride, source.weight is not None)
 
     def merge(self, other: Self) -> Self:
         """Return what is known of the rows of both."""
@@ -65,19 +72,21 @@ class Survey:
             torch.cat([own.weight, others.weight]),
         )
         statistics = None if self.statistics is None else self.statistics.merge(other.statistics)
-        return type(self)(n_rows, weight, statistics, few, stride)
+        return type(self)(n_rows, weight, statistics, few, stride, self.is_weighted or other.is_weighted)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known as tensors and numbers."""
-        found = {"n_rows": self.n_rows, "weight": self.weight, "stride": self.stride}
+        names = "n_rows", "weight", "stride", "is_weighted"
+        found = {name: getattr(self, name) for name in names}
         found |= {"X": self.few.X.to_dense(), "y": self.few.y, "row_weight": self.few.weight}
         return found if self.statistics is None else found | {"statistics": self.statistics.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put what is known of other rows in the place of this."""
-        self.n_rows, self.weight, self.stride = state["n_rows"], state["weight"], state["stride"]
-        self.few = MemorySource(DenseOperator(state["X"]), state["y"], state["row_weight"])
-        self.statistics = SufficientStatistics(**state["statistics"]) if "statistics" in state else None
+        state = dict(state)
+        few = MemorySource(*(state.pop(name) for name in ("X", "y", "row_weight")))
+        statistics = SufficientStatistics(**state.pop("statistics")) if "statistics" in state else None
+        vars(self).update(state, few=replace(few, X=DenseOperator(few.X)), statistics=statistics)
 
     @property
     def sample(self) -> MemorySource:
