@@ -12,7 +12,7 @@ from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
 if TYPE_CHECKING:
     from torchlinreg import callbacks, datasets, displays, losses, schedules
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _SUBMODULES = ["callbacks", "datasets", "displays", "losses", "schedules"]
 __all__ = [

@@ -13,6 +13,8 @@ import torchlinreg
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+COMMUNITY = ["CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md", ".pre-commit-config.yaml"]
+TEMPLATES = [".github/ISSUE_TEMPLATE/bug_report.yml", ".github/ISSUE_TEMPLATE/feature_request.yml"]
 
 
 def canonical(name):
@@ -25,10 +27,10 @@ def requirement_names(requirements):
 
 def project_files():
     """Text files that belong to the project; walked, so that it works without git too."""
-    yield from (path for path in ROOT.iterdir() if path.suffix in {".md", ".toml", ".txt"})
-    for folder in (".ci", "torchlinreg", "tests", "docs", "benchmarks"):
-        paths = (path for path in (ROOT / folder).rglob("*") if path.is_file())
-        yield from (path for path in paths if path.suffix in {"", ".py", ".md", ".csv", ".toml"})
+    text = {"", ".cff", ".csv", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in text - {""})
+    for folder in (".ci", ".github", "torchlinreg", "tests", "docs", "benchmarks"):
+        yield from (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in text)
 
 
 def documented_code(name):
@@ -37,7 +39,14 @@ def documented_code(name):
 
 
 def test_there_is_one_version():
-    assert torchlinreg.__version__ == PROJECT["version"] == importlib.metadata.version("torchlinreg")
+    assert PROJECT["dynamic"] == ["version"]
+    assert torchlinreg.__version__ == importlib.metadata.version("torchlinreg")
+    assert f"\nversion: {torchlinreg.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*COMMUNITY, *TEMPLATES])
+def test_contributors_find_their_way(name):
+    assert (ROOT / name).read_text(encoding="utf-8").strip()
 
 
 def test_type_hints_are_announced():
