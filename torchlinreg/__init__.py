@@ -10,11 +10,11 @@ from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
 
 if TYPE_CHECKING:
-    from torchlinreg import callbacks, datasets, displays, losses, schedules
+    from torchlinreg import callbacks, datasets, displays, inference, losses, schedules
 
 __version__ = "0.2.0"
 
-_SUBMODULES = ["callbacks", "datasets", "displays", "losses", "schedules"]
+_SUBMODULES = ["callbacks", "datasets", "displays", "inference", "losses", "schedules"]
 __all__ = [
     "TorchLinearRegressor",
     "TorchLinearRegressorCV",
@@ -24,6 +24,7 @@ __all__ = [
     "compare",
     "datasets",
     "displays",
+    "inference",
     "losses",
     "schedules",
 ]

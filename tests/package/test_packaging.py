@@ -91,7 +91,7 @@ def test_continuous_integration_finds_the_commands_of_the_readme():
         assert "-c constraints.txt" in command
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/displays.md", "docs/guide.md"])
 def test_documented_code_runs(name, tmp_path, monkeypatch, pyplot):
     monkeypatch.chdir(tmp_path)
     blocks = documented_code(name)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -118,6 +119,40 @@ def bootstrap(
     >>> bootstrap(TorchLinearRegressor(), X, y["apples"], random_state=0).columns.to_list()
     ['estimate', 'standard_error', 'low', 'high']
     """
+    fitted = fit_rows(estimator, X, y, sample_weight)
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    with torch.inference_mode(False), torch.no_grad():
+        found = _resample(fitted, n_resamples, seed)
+    return _summarise(fitted.theta, found, confidence_level, fitted.index)
+
+
+class FittedRows(NamedTuple):
+    """A model, the rows that it was fitted to, and what it has learnt from them.
+
+    Attributes
+    ----------
+    model : TorchLinearRegressor
+    rows : MemorySource
+    settings : Settings
+    theta : torch.Tensor of shape (n_features + fit_intercept, n_targets), float64
+    index : Index
+        Names of its numbers, target by target.
+    """
+
+    model: TorchLinearRegressor
+    rows: MemorySource
+    settings: Settings
+    theta: torch.Tensor
+    index: pd.Index
+
+
+def fit_rows(estimator, X, y, sample_weight) -> FittedRows:
+    """Fit a copy of an estimator, or of the last step of a pipeline, to all rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
     model, X, names = _prepare(estimator, X, y, sample_weight)
     # Under inference mode, what is made here could not take part in a graph
     with torch.inference_mode(False), torch.no_grad():
@@ -130,10 +165,8 @@ def bootstrap(
         sizes = rows.shape[1], rows.y.shape[1], y.ndim
         intercept = model.intercept_ if model.fit_intercept else None
         theta = make_theta(model.coef_, intercept, *sizes, fit_intercept=model.fit_intercept)
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
-        found = _resample(model, rows, settings, theta, n_resamples, seed)
     names = [*names, "intercept"] if model.fit_intercept else names
-    return _summarise(theta, found, confidence_level, _index(names, targets, y.ndim, rows.y.shape[1]))
+    return FittedRows(model, rows, settings, theta, _index(names, targets, y.ndim, rows.y.shape[1]))
 
 
 def _prepare(estimator, X, y, sample_weight) -> tuple[TorchLinearRegressor, object, Iterable | None]:
@@ -177,15 +210,9 @@ def _target_names(y) -> list[str] | None:
     return [str(name) for name in nw.from_native(y).columns] if nw.dependencies.is_into_dataframe(y) else None
 
 
-def _resample(
-    model: TorchLinearRegressor,
-    rows: MemorySource,
-    settings: Settings,
-    theta: torch.Tensor,
-    n_resamples: int,
-    seed: int,
-) -> np.ndarray:
+def _resample(fitted: FittedRows, n_resamples: int, seed: int) -> np.ndarray:
     """Return theta of each resample, shape (n_resamples, n_theta, n_targets)."""
+    model, rows, settings, theta, _ = fitted
     try:
         with refusing_overflow():
             found = resample(rows, settings, theta, n_resamples, seed)
