@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torchlinreg.analysis.bootstrap import bootstrap
 from torchlinreg.analysis.compare import compare
+from torchlinreg.analysis.merge import merge
 from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
 
@@ -26,6 +27,7 @@ __all__ = [
     "displays",
     "inference",
     "losses",
+    "merge",
     "schedules",
 ]
 

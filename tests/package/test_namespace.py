@@ -13,7 +13,7 @@ import pytest
 import torchlinreg
 
 SUBMODULES = {"callbacks", "datasets", "displays", "inference", "losses", "schedules"}
-PUBLIC = {"TorchLinearRegressor", "TorchLinearRegressorCV", "bootstrap", "compare"} | SUBMODULES
+PUBLIC = {"TorchLinearRegressor", "TorchLinearRegressorCV", "bootstrap", "compare", "merge"} | SUBMODULES
 INTERNAL = ["analysis", "cli", "engine", "estimators", "inputs"]
 DISPLAYS = {"CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"}
 

@@ -1,4 +1,4 @@
-"""Compares estimators, and estimates confidence intervals of their coefficients.
+"""Compares and merges estimators, and estimates confidence intervals of their coefficients.
 
 Imports: estimators, inputs, engine.
 """

@@ -15,7 +15,7 @@ from torchlinreg.estimators.parameters.refusals import check_overflow, check_str
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
 from torchlinreg.estimators.parameters.values import Parameters, find_defaults
 from torchlinreg.estimators.training.callbacks import begin_epochs, tell_epochs
-from torchlinreg.estimators.training.chunked import learn_from_chunks
+from torchlinreg.estimators.training.chunked import learn_from_chunks, learn_from_rows
 from torchlinreg.estimators.training.holdout import UserData, hold_out, score_on
 from torchlinreg.estimators.training.reports import warn_of_fit
 from torchlinreg.estimators.training.stream_state import load_training_state, save_training_state
@@ -251,22 +251,20 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             If `max_iter` came before the criterion of `tol`, or if training was interrupted (Ctrl-C): the estimator
             is then fitted with what had been learnt.
         """
+        given, validation = UserData(X, y, sample_weight), UserData(X_val, y_val, sample_weight_val)
         if process_group is not None:
-            own, start = [(X, y, sample_weight)], {"coef_init": coef_init, "intercept_init": intercept_init}
-            learn_from_chunks(self, own, process_group=process_group, is_own=True, stacklevel=6, **start)
+            start = {"coef_init": coef_init, "intercept_init": intercept_init}
+            learn_from_rows(self, given, validation, process_group, stacklevel=7, **start)
             return self
         parameters = Parameters.of(self)
         # Under inference mode, what is made here could not take part in a graph
         with torch.inference_mode(False), torch.no_grad():
-            validation = UserData(X_val, y_val, sample_weight_val)
-            data, held_out = hold_out(UserData(X, y, sample_weight), validation, parameters)
+            data, held_out = hold_out(given, validation, parameters)
             X, y = check_X_y(self, data.X, data.y)
             weight = check_weight(data.sample_weight, X, to_mean_one=False)
             rows, dtype = place_rows(parameters, X, y, weight, to_mean_one=True)
-            settings, epochs = (
-                make_settings(parameters, rows, dtype),
-                begin_epochs(self, data, len(rows), y.ndim, dtype),
-            )
+            settings = make_settings(parameters, rows, dtype)
+            epochs = begin_epochs(self, data, len(rows), y.ndim, dtype)
             warn_of_idle(parameters, find_defaults(type(self)), stacklevel=5)  # below scikit-learn's two wrappers
             if held_out is not None:
                 settings = replace(settings, score=score_on(self, held_out, rows, y.ndim))
@@ -275,9 +273,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             theta = initial_theta(self, rows, y.ndim, coef_init, intercept_init, warm_start=self.warm_start)
             outcome = train(rows, theta, settings, parameters)
             check_overflow(rows, outcome.theta, dtype)
-        steps_before = self.t_ if self.warm_start and self.__sklearn_is_fitted__() else 0
-        store(self, outcome, rows.shape[1], y.ndim, dtype)
-        self.t_ += steps_before
+        store(self, outcome, rows.shape[1], y.ndim, dtype, goes_on=self.warm_start)
         warn_of_fit(outcome, rows, settings, parameters, stacklevel=5)
         if epochs is not None:
             epochs.end()
@@ -329,23 +325,21 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         with torch.inference_mode(False), torch.no_grad():
             fitted = self.__sklearn_is_fitted__()
             X, y = check_X_y(self, X, y, reset=not fitted)
-            rows, dtype = place_rows(
-                parameters, X, y, check_weight(sample_weight, X, to_mean_one=False, allow_zeros=True)
-            )
+            weight = check_weight(sample_weight, X, to_mean_one=False, allow_zeros=True)
+            rows, dtype = place_rows(parameters, X, y, weight)
             settings = make_settings(parameters, rows, dtype)
             theta = initial_theta(self, rows, y.ndim, warm_start=fitted)
             warn_of_idle(parameters, find_defaults(type(self)), stacklevel=4)
             coef = self._dense_coef() if fitted else None
             check_stream(parameters, settings, coef, coef_shape(X.shape[1], rows.y.shape[1], y.ndim))
             state = load_training_state(self._training_state, parameters) if fitted else {}
-            steps_before, curve_before = (self.t_, self.loss_curve_) if fitted else (0, [])
+            curve_before = self.loss_curve_ if fitted else []
             if not parameters.is_untuned:
-                state |= {"n_steps": steps_before, "n_epochs": len(curve_before)}
+                state |= {"n_steps": self.t_ if fitted else 0, "n_epochs": len(curve_before)}
                 settings = replace(settings, max_iter=1, tol=None)
             outcome = train(rows, theta, settings, parameters, state)
             check_overflow(rows, outcome.theta, dtype)
-        store(self, outcome, rows.shape[1], y.ndim, dtype)
-        self.t_ += steps_before
+        store(self, outcome, rows.shape[1], y.ndim, dtype, goes_on=True)
         self.loss_curve_ = [*curve_before, *outcome.loss_curve[-1:]]
         self.n_iter_ = len(self.loss_curve_)
         self._training_state = save_training_state(outcome.training_state, parameters)

@@ -16,6 +16,7 @@ from torchlinreg.estimators.parameters.refusals import check_overflow, warn_of_i
 from torchlinreg.estimators.parameters.settings import make_settings
 from torchlinreg.estimators.parameters.values import Parameters, find_defaults
 from torchlinreg.estimators.training.chunks import UserChunks
+from torchlinreg.estimators.training.holdout import UserData
 from torchlinreg.estimators.training.journal import Journal
 from torchlinreg.estimators.training.reports import print_epoch, warn_of_fit
 from torchlinreg.estimators.training.stream_state import save_training_state
@@ -44,6 +45,10 @@ def learn_from_chunks(
     """
     parameters, group = Parameters.of(estimator), ProcessGroup(process_group)
     _check_parameters(parameters)
+    if vars(estimator).get("_skl_callbacks"):
+        raise ValueError(
+            "Callbacks look at the whole table; use fit, or verbose=1 and checkpoint to follow fit_chunks."
+        )
     with torch.inference_mode(False), torch.no_grad(), group.together():
         found = UserChunks(chunks, estimator, group, is_own=is_own)
         layout = found.layout
@@ -64,12 +69,27 @@ def learn_from_chunks(
     for name in ("n_features_in_", "feature_names_in_"):
         vars(estimator).pop(name, None)
     vars(estimator).update(layout.features)
-    steps_before = estimator.t_ if estimator.warm_start and estimator.__sklearn_is_fitted__() else 0
-    store(estimator, outcome, layout.n_features, layout.y_ndim, layout.dtype)
-    estimator.t_ += steps_before
+    store(estimator, outcome, layout.n_features, layout.y_ndim, layout.dtype, goes_on=estimator.warm_start)
     if outcome.training_state is not None:
         estimator._training_state = save_training_state(outcome.training_state, parameters)
     warn_of_fit(outcome, source.few, settings, parameters, stacklevel=stacklevel)
+
+
+def learn_from_rows(
+    estimator, given: UserData, validation: UserData, process_group, *, stacklevel: int, **start
+) -> None:
+    """Fit a `TorchLinearRegressor` to the rows that each process has, as `fit` is given them.
+
+    Raises
+    ------
+    ValueError
+        If there are rows for validation, or a parameter that asks for all rows at once.
+    """
+    if any(value is not None for value in validation):
+        raise ValueError("X_val and y_val are not used with process_group; score the model afterwards.")
+    learn_from_chunks(
+        estimator, [tuple(given)], process_group=process_group, is_own=True, stacklevel=stacklevel, **start
+    )
 
 
 def _fit(source: ChunkSource, theta: torch.Tensor, settings: Settings, journal: Journal | None) -> Result:

@@ -92,13 +92,16 @@ def initial_theta(
     return carry(theta, rows.y.device, widest(rows.y.device))
 
 
-def store(estimator, outcome: Result, n_features: int, y_ndim: int, dtype: torch.dtype) -> None:
-    """Set the fitted attributes."""
+def store(
+    estimator, outcome: Result, n_features: int, y_ndim: int, dtype: torch.dtype, *, goes_on: bool = False
+) -> None:
+    """Set the fitted attributes; where training goes on, its steps are counted on."""
+    steps_before = estimator.t_ if goes_on and estimator.__sklearn_is_fitted__() else 0
     estimator._set_weights(outcome.theta, n_features, y_ndim, dtype, needs_double=outcome.needs_double)
     estimator.loss_curve_ = outcome.loss_curve
     estimator.validation_scores_ = outcome.scores
     estimator.n_iter_ = len(outcome.loss_curve)
-    estimator.t_ = outcome.n_steps
+    estimator.t_ = steps_before + outcome.n_steps
     estimator.converged_ = outcome.converged
     estimator.optimality_gap_ = outcome.optimality_gap
     vars(estimator).pop("scale_", None)

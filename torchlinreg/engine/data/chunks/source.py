@@ -199,6 +199,11 @@ class ChunkSource:
         return self.few.dtype
 
     @property
+    def is_sparse(self) -> bool:
+        """Whether only nonzero features are stored: of those that are kept, none but the shifted are."""
+        return self.few.is_sparse
+
+    @property
     def is_shared(self) -> bool:
         """Whether other processes have a share of the rows."""
         return self.group.size > 1
