@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -29,13 +30,23 @@ def project_files():
     """Text files that belong to the project; walked, so that it works without git too."""
     text = {"", ".cff", ".csv", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
     yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in text - {""})
-    for folder in (".ci", ".github", "torchlinreg", "tests", "docs", "benchmarks"):
-        yield from (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in text)
+    for folder in (".ci", ".github", "torchlinreg", "tests", "docs", "benchmarks", "examples"):
+        paths = (path for path in (ROOT / folder).rglob("*") if path.is_file() and not is_built(path))
+        yield from (path for path in paths if path.suffix in text)
+
+
+def is_built(path):
+    """Whether building the documentation made this file."""
+    return any(ROOT / "docs" / folder in path.parents for folder in ("_build", "auto"))
 
 
 def documented_code(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+PAGES_WITH_CODE = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES_WITH_CODE = [name for name in PAGES_WITH_CODE if documented_code(name)]
 
 
 def test_there_is_one_version():
@@ -73,6 +84,14 @@ def test_public_names_exist_and_are_documented(name):
         assert public.__doc__.strip()
 
 
+def test_every_public_name_is_in_the_reference():
+    named = set(re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    public = {name for name in torchlinreg.__all__ if name != "__version__"}
+    modules = {name for name in public if isinstance(getattr(torchlinreg, name), ModuleType)}
+    within = {name for module in modules for name in getattr(torchlinreg, module).__all__}
+    assert named == public - modules | within
+
+
 def test_no_file_names_a_path_of_some_machine():
     path_of_a_machine = re.compile(r"(?<![\w.])/(?:root|home|Users|work|tmp)/\w|[A-Z]:\\{1,2}Users")
     texts = {path: path.read_text(encoding="utf-8") for path in project_files()}
@@ -91,11 +110,14 @@ def test_continuous_integration_finds_the_commands_of_the_readme():
         assert "-c constraints.txt" in command
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/displays.md", "docs/guide.md"])
+def test_a_users_whole_path_takes_less_than_20_lines():
+    _, here, elsewhere, _ = documented_code("docs/start.md")  # after the block that makes a CSV
+    assert sum(map(bool, (here + elsewhere).splitlines())) < 20
+
+
+@pytest.mark.parametrize("name", PAGES_WITH_CODE)
 def test_documented_code_runs(name, tmp_path, monkeypatch, pyplot):
     monkeypatch.chdir(tmp_path)
-    blocks = documented_code(name)
-    assert blocks
     namespace = {}
-    for block in blocks:
+    for block in documented_code(name):
         exec(compile(block, name, "exec"), namespace)

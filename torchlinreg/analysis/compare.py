@@ -69,14 +69,14 @@ def compare(
     table : DataFrame
         A row for each estimator, with the columns
 
-        - "R2 train", "R2 test": :func:`~sklearn.metrics.r2_score` on the training and the held-out rows,
+        - ``"R2 train"``, ``"R2 test"``: :func:`~sklearn.metrics.r2_score` on the training and the held-out rows,
           the mean over the targets if there are several;
-        - "max |coef - LinearRegression|": largest absolute difference between its coefficients and those
+        - ``"max |coef - LinearRegression|"``: largest absolute difference between its coefficients and those
           of a LinearRegression fitted on the same training rows, in units of `y` per unit of `X`. The
           coefficients of a pipeline of scalers and a linear model are converted to those units first; NaN
           for a model that is not linear in `X`, or without `coef_`. Where `X` is not numeric, it is replaced
           by what the pipeline makes of it before any scaler;
-        - "fit seconds", "predict seconds".
+        - ``"fit seconds"``, ``"predict seconds"``.
 
     Warns
     -----
@@ -92,7 +92,7 @@ def compare(
     --------
     >>> from sklearn.datasets import load_diabetes
     >>> from sklearn.linear_model import LinearRegression, Ridge
-    >>> from torchlinreg.analysis.compare import compare
+    >>> from torchlinreg import compare
     >>> X, y = load_diabetes(return_X_y=True)
     >>> table = compare(X, y, [LinearRegression(), Ridge(alpha=0.1)])
     >>> table["R2 test"].round(2).to_dict()

@@ -88,7 +88,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         Intercept; 0.0 if `fit_intercept=False`.
     n_features_in_ : int
         Features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if `X` had names.
     n_iter_ : int
         Epochs run; calls of `partial_fit` count as one.

@@ -121,7 +121,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         The alphas of `coef_path_`, the largest first.
     n_features_in_ : int
         Features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if `X` had names.
     n_iter_ : int
         Epochs of the fit to all rows; in untuned mode passes over them, or over their sufficient statistics.
