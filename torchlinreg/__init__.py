@@ -11,11 +11,11 @@ from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
 
 if TYPE_CHECKING:
-    from torchlinreg import callbacks, datasets, displays, inference, losses, schedules
+    from torchlinreg import callbacks, datasets, displays, export, inference, losses, schedules
 
 __version__ = "0.2.0"
 
-_SUBMODULES = ["callbacks", "datasets", "displays", "inference", "losses", "schedules"]
+_SUBMODULES = ["callbacks", "datasets", "displays", "export", "inference", "losses", "schedules"]
 __all__ = [
     "TorchLinearRegressor",
     "TorchLinearRegressorCV",
@@ -25,6 +25,7 @@ __all__ = [
     "compare",
     "datasets",
     "displays",
+    "export",
     "inference",
     "losses",
     "merge",

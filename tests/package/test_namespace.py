@@ -12,7 +12,7 @@ import pytest
 
 import torchlinreg
 
-SUBMODULES = {"callbacks", "datasets", "displays", "inference", "losses", "schedules"}
+SUBMODULES = {"callbacks", "datasets", "displays", "export", "inference", "losses", "schedules"}
 PUBLIC = {"TorchLinearRegressor", "TorchLinearRegressorCV", "bootstrap", "compare", "merge"} | SUBMODULES
 INTERNAL = ["analysis", "cli", "engine", "estimators", "inputs"]
 DISPLAYS = {"CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"}
@@ -42,7 +42,8 @@ LOOKS = {
         before = {*sys.modules}
         import torchlinreg, torchlinreg.displays, torchlinreg.losses
         assert 'torchlinreg.cli' not in sys.modules
-        import torchlinreg.callbacks, torchlinreg.datasets, torchlinreg.inference, torchlinreg.schedules
+        import torchlinreg.callbacks, torchlinreg.datasets, torchlinreg.export, torchlinreg.inference
+        import torchlinreg.schedules
         print(*{name.partition('.')[0] for name in {*sys.modules} - before})
     """,
     "displays wait": """

@@ -43,13 +43,8 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_X(self, X)
-        coef, intercept = self._dense_coef(), self.intercept_
-        # Rounded weights would show in the predictions; not if coef_ has been changed since fit
-        exact = self._weights_in_float64
-        if exact is not None and not np.array_equal(np.atleast_2d(coef), exact[0].astype(coef.dtype)):
-            exact = None
-        if exact is not None:
-            coef, intercept = exact[0].reshape(coef.shape), exact[1].reshape(coef.shape[:-1])
+        exact = self._exact_weights()
+        coef, intercept = exact or (self._dense_coef(), self.intercept_)
         if not isinstance(X, torch.Tensor):
             features = X if exact is None else X.astype(np.float64)
             return (features @ coef.T + intercept).astype(X.dtype, copy=False)
@@ -131,6 +126,14 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _dense_coef(self) -> np.ndarray:
         """Return `coef_` as an ndarray, whether or not it is sparse."""
         return self.coef_.toarray().reshape(self._coef_shape) if sparse.issparse(self.coef_) else self.coef_
+
+    def _exact_weights(self) -> tuple | None:
+        """Return weights and intercept in float64, if rounded ones would show in the predictions."""
+        exact, coef = self._weights_in_float64, self._dense_coef()
+        # They are of no use if coef_ has been changed since fit
+        if exact is None or not np.array_equal(np.atleast_2d(coef), exact[0].astype(coef.dtype)):
+            return None
+        return exact[0].reshape(coef.shape), exact[1].reshape(coef.shape[:-1])
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
