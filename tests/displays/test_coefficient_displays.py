@@ -70,9 +70,9 @@ def test_intervals_from_frame(pyplot):
     assert_all_inside(display.figure_)
 
 
-def test_intervals_that_leave_out_zero_are_stronger(pyplot):
+def test_intervals_that_cross_zero_are_grey(pyplot):
     display = CoefficientDisplay([1, -1, 0.1, 1], [0.5, -2, -1, 0], [2, -0.5, 1, 2]).plot()
-    strong, weak = to_rgba("tab:blue"), to_rgba("lightsteelblue")
+    strong, weak = to_rgba("tab:blue"), to_rgba("0.6")
     assert_allclose(display.lines_[0].get_colors(), [strong, strong, weak, weak])
     assert_allclose(display.scatters_[0].get_facecolors(), [strong, strong, weak, weak])
 
@@ -167,7 +167,7 @@ def test_intervals_say_what_colours_mean(pyplot):
         "interval leaves out zero",
         "interval crosses zero",
     ]
-    assert [handle.get_color() for handle in display.legend_.legend_handles] == ["tab:blue", "lightsteelblue"]
+    assert [handle.get_color() for handle in display.legend_.legend_handles] == ["tab:blue", "0.6"]
     assert display.legend_.get_title().get_text() == ""
     assert display.legend_ in display.figure_.legends
     assert_all_inside(display.figure_)
@@ -185,7 +185,7 @@ def test_intervals_largest_first(pyplot):
     assert rows(display.ax_) == ["b", "c", "a"]
     assert_array_equal(display.scatters_[0].get_offsets(), [[-3, 0], [2, 1], [1, 2]])
     assert_array_equal(display.lines_[0].get_segments()[0], [[-4, 0], [-2, 0]])
-    weak = to_rgba("lightsteelblue")
+    weak = to_rgba("0.6")
     assert [tuple(color) == weak for color in display.lines_[0].get_colors()] == [False, False, True]
 
 

@@ -7,18 +7,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, QuantileRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from test_coefficient_displays import assert_all_inside, legend
 
 from torchlinreg import displays
 from torchlinreg.datasets import make_linear
-from torchlinreg.displays import CoefficientDisplay, FitDisplay, LossCurveDisplay, RegularizationPathDisplay
+from torchlinreg.displays import (
+    CoefficientDisplay,
+    FitDisplay,
+    LossCurveDisplay,
+    LossSurfaceDisplay,
+    RegularizationPathDisplay,
+)
 from torchlinreg.displays.docstrings import ENTRIES, substitute
 from torchlinreg.estimators.regressor import TorchLinearRegressor
+from torchlinreg.losses import Quantile
 
 
 @pytest.fixture
@@ -78,10 +88,6 @@ def test_loss_curve_refuses(pyplot, line):
         LossCurveDisplay.from_estimator(LinearRegression().fit(*line))
     with pytest.raises(ValueError, match="empty: fit for at least one epoch"):
         LossCurveDisplay([]).plot()
-
-
-def legend(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize(
@@ -224,16 +230,57 @@ def test_fit_must_be_fitted(pyplot, line):
         FitDisplay.from_estimator(TorchLinearRegressor(), *line)
 
 
-@pytest.mark.parametrize(
-    "display",
-    [
-        LossCurveDisplay([1.0]),
-        FitDisplay([0], [0], [0, 1], [0, 1]),
-        RegularizationPathDisplay([1.0], [[1.0]]),
-        CoefficientDisplay([1.0], [0.5], [1.5]),
-    ],
-    ids=lambda display: type(display).__name__,
-)
+def test_fit_with_a_band_between_quantiles(pyplot, line):
+    X, y = pd.DataFrame(line[0], columns=["size"]), line[1]
+    median, low = (TorchLinearRegressor(loss=Quantile(quantile)).fit(X, y) for quantile in (0.5, 0.1))
+    high = make_pipeline(StandardScaler(), QuantileRegressor(quantile=0.9, alpha=0)).fit(X, y)
+    display = FitDisplay.from_estimator(median, X, y, band=(low, high), band_kwargs={"alpha": 0.5})
+    x_line = pd.DataFrame({"size": display.x_line})
+    assert_array_equal(display.band, [low.predict(x_line), high.predict(x_line)])
+    corners = display.band_.get_paths()[0].vertices
+    for x, edge in zip(display.x_line[[0, -1]], np.transpose(display.band)[[0, -1]], strict=True):
+        assert_array_equal(np.unique(corners[corners[:, 0] == x, 1]), edge)
+    assert display.band_.get_alpha() == 0.5
+    assert legend(display.ax_) == ["data", "fit", "quantiles 0.1 to 0.9"]
+    plain = LinearRegression().fit(X, y)
+    assert legend(FitDisplay.from_estimator(plain, X, y, band=(plain, high)).ax_)[2] == "band"
+    assert FitDisplay.from_estimator(median, X, y).band_ is None
+
+
+EXAMPLES = {
+    "curve": LossCurveDisplay([2.0, 1.0], validation_scores=[0.1, 0.2]),
+    "fit": FitDisplay([0, 1], [0, 1], [0, 1], [0, 1], band=([-1, 0], [1, 2])),
+    "path": RegularizationPathDisplay([1.0, 2.0], np.ones((2, 10)), alpha=1.5),
+    "coefficients": CoefficientDisplay([1.0, 1.0], [0.5, -1.0], [1.5, 3.0], target_names=["price (€)"]),
+    "slice": LossSurfaceDisplay([[0, 1, 2]], [1, 0, 1], [1], path=[0], path_objective=[1], path_gradient=[[-2]]),
+    "surface": LossSurfaceDisplay([[0, 1], [0, 1]], [[0, 1], [1, 2]], [0, 0], path=[[1, 1]], path_gradient=[[1, 1]]),
+}
+
+
+def contrast(color, ground):
+    """Return the contrast ratio of a colour on a ground, as the Web Content Accessibility Guidelines define it."""
+    *color, alpha = to_rgba(color)
+    mixed = alpha * np.array(color) + (1 - alpha) * np.array(to_rgb(ground))
+    channels = np.array([mixed, to_rgb(ground)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    dark, light = np.sort(linear @ [0.2126, 0.7152, 0.0722])
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+@pytest.mark.parametrize("display", EXAMPLES.values(), ids=EXAMPLES)
+def test_displays_are_legible_and_whole_on_light_and_dark_grounds(pyplot, style, display):
+    with pyplot.style.context(style):
+        figure = display.plot().figure_
+        assert_all_inside(figure)
+        lines = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() != "None"]
+        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        for artist in lines + texts:
+            color = to_rgba(artist.get_color(), artist.get_alpha())
+            assert contrast(color, "white" if style == "default" else "black") > 2, artist
+
+
+@pytest.mark.parametrize("display", EXAMPLES.values(), ids=EXAMPLES)
 def test_without_matplotlib(monkeypatch, display):
     real = builtins.__import__
 
@@ -247,7 +294,7 @@ def test_without_matplotlib(monkeypatch, display):
         display.plot()
 
 
-DISPLAYS = [CoefficientDisplay, FitDisplay, LossCurveDisplay, RegularizationPathDisplay]
+DISPLAYS = [CoefficientDisplay, FitDisplay, LossCurveDisplay, LossSurfaceDisplay, RegularizationPathDisplay]
 METHODS = [
     getattr(display, name)
     for display in DISPLAYS

@@ -138,7 +138,7 @@ def test_path_names_the_largest_of_many(pyplot):
     assert display.axes_[1].get_legend().get_title().get_text() == "10 largest of 50"
     strong = [feature for feature in range(50) if display.lines_[1, feature].get_linewidth() > 1]
     assert strong == named
-    assert len({line.get_color() for line in display.lines_[0, named]}) == 10
+    assert len({(line.get_color(), line.get_linestyle()) for line in display.lines_[0, named]}) == 10
 
 
 def test_path_of_one_alpha_is_dots(pyplot):

@@ -15,7 +15,7 @@ import torchlinreg
 SUBMODULES = {"callbacks", "datasets", "displays", "export", "inference", "losses", "schedules"}
 PUBLIC = {"TorchLinearRegressor", "TorchLinearRegressorCV", "bootstrap", "compare", "merge"} | SUBMODULES
 INTERNAL = ["analysis", "cli", "engine", "estimators", "inputs"]
-DISPLAYS = {"CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"}
+DISPLAYS = {"CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "LossSurfaceDisplay", "RegularizationPathDisplay"}
 
 # What extras bring, and what users may have, is imported where it is used
 OPTIONAL = {

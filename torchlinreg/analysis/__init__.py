@@ -1,4 +1,4 @@
-"""Compares and merges estimators, and estimates confidence intervals of their coefficients.
+"""Compares and merges estimators, estimates intervals of their coefficients, evaluates objectives around these.
 
 Imports: estimators, inputs, engine.
 """

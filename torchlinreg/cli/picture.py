@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import PredictionErrorDisplay
 from sklearn.pipeline import Pipeline
 
-from torchlinreg.displays.drawing import import_matplotlib, shorten
+from torchlinreg.displays.drawing import GREY, import_matplotlib, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +100,7 @@ def _draw_effects(ax: "Axes", effects: pd.Series, target: str) -> None:
     places = np.arange(len(largest))
     ax.barh(places, largest, color=np.where(largest < 0, "tab:orange", "tab:blue"))
     ax.set_yticks(places, [_shortened(name) for name in largest.index])
-    ax.axvline(0, color="black", linewidth=0.8)
+    ax.axvline(0, color=GREY, linewidth=0.8)
     ax.set_xlabel("coefficient × standard deviation")
     shown = f"the {len(largest)} largest of {len(effects)}" if len(largest) < len(effects) else "all"
     ax.set_title(f"{target}\n{shown} coefficients")

@@ -6,9 +6,10 @@ Imports: analysis, inputs.
 from torchlinreg.displays.coefficients import CoefficientDisplay
 from torchlinreg.displays.fit import FitDisplay
 from torchlinreg.displays.loss_curve import LossCurveDisplay
+from torchlinreg.displays.loss_surface import LossSurfaceDisplay
 from torchlinreg.displays.path import RegularizationPathDisplay
 
-__all__ = ["CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "RegularizationPathDisplay"]
+__all__ = ["CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "LossSurfaceDisplay", "RegularizationPathDisplay"]
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from torchlinreg.analysis.bootstrap import bootstrap
 from torchlinreg.displays.docstrings import substitute
 from torchlinreg.displays.drawing import (
+    GREY,
     PANELS_IN_A_ROW,
+    coefficients_label,
     import_matplotlib,
     labels,
     largest_features,
@@ -34,15 +36,14 @@ _ROW_HEIGHT = 0.25  # inches
 _MAX_FIGURE_HEIGHT = 12  # inches; the rows of a higher figure move closer together
 _MIN_FONT_SIZE = 5.5  # points
 _LINE_HEIGHT = 1.05 / 72  # inches that a line of text takes for each point of its font size
-_EXCLUDES_ZERO, _CROSSES_ZERO = "tab:blue", "lightsteelblue"
+_EXCLUDES_ZERO, _CROSSES_ZERO = "tab:blue", "0.6"
 
 
 @substitute
 class CoefficientDisplay:
     """Coefficients with their confidence intervals, a row for each feature.
 
-    Intervals that exclude zero have a stronger colour than those that cross it. If any crosses it, a legend explains
-    the colours.
+    Intervals that exclude zero are blue, those that cross it grey. If any crosses it, a legend explains the colours.
 
     Parameters
     ----------
@@ -159,7 +160,8 @@ class CoefficientDisplay:
         options = {"n_resamples": n_resamples, "confidence_level": confidence_level, "random_state": random_state}
         frame = bootstrap(estimator, X, y, sample_weight=sample_weight, **options)
         stds = _standard_deviations(estimator, X, y, sample_weight) if standardize else None
-        show = {"sort": sort, "max_features": max_features, "ax": ax}
+        names = [y.name] if isinstance(y, pd.Series) and y.name is not None else None
+        show = {"target_names": names, "sort": sort, "max_features": max_features, "ax": ax}
         style = {"scatter_kwargs": scatter_kwargs, "line_kwargs": line_kwargs}
         return cls.from_frame(frame, intercept=intercept, feature_stds=stds, **show, **style)
 
@@ -170,6 +172,7 @@ class CoefficientDisplay:
         frame: pd.DataFrame,
         *,
         intercept: bool = False,
+        target_names: Iterable[str] | None = None,
         feature_stds: ArrayLike | None = None,
         sort: bool = False,
         max_features: int | None = None,
@@ -185,6 +188,8 @@ class CoefficientDisplay:
             A row for each feature, or for each target and feature, with columns estimate, low and high. The last row
             of a target may be "intercept".
         %(intercept)s
+        target_names : iterable of str or None, default=None
+            Of length n_targets; None takes those that `frame` has.
         feature_stds : array-like of shape (n_features,), Series or None, default=None
             Standard deviations to multiply coefficients and intervals by; the intercept stays as it is. A Series such
             as ``X.std()`` is matched by the names of the features, an array by their order.
@@ -210,7 +215,8 @@ class CoefficientDisplay:
             raise ValueError(f"frame lacks the columns {missing}: pass what torchlinreg.bootstrap returns")
         if frame.empty:
             raise ValueError("frame has no rows: pass what torchlinreg.bootstrap returns, or some rows of it")
-        target_names, tables = _by_target(frame)
+        found, tables = _by_target(frame)
+        target_names = found if target_names is None else target_names
         feature_stds = None if feature_stds is None else _match_features(feature_stds, tables[0].index)
         if not intercept:
             tables = [table.iloc[:-1] if "intercept" in table.index[-1:] else table for table in tables]
@@ -264,7 +270,8 @@ class CoefficientDisplay:
         chosen = _choose_features(estimate, max_features, sort=sort)
         names = [names[feature] for feature in chosen]
         size = _axes_size(n_targets, len(chosen))
-        self.axes_ = target_axes(matplotlib, ax, target_titles(self.target_names, n_targets), size=size, sharey=True)
+        titles = target_titles(self.target_names, n_targets)
+        self.axes_ = target_axes(matplotlib, ax, titles, size=size, sharey=True)
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         self.scatters_, self.lines_ = [], []
         rows = np.arange(len(chosen))
@@ -275,11 +282,11 @@ class CoefficientDisplay:
             interval_style = merge_style(matplotlib.collections.LineCollection, interval_style, line_kwargs)
             point_style = {"color": colors, "s": 25, "zorder": 3}
             point_style = merge_style(matplotlib.collections.PathCollection, point_style, scatter_kwargs)
-            axis.axvline(0, color="0.3", linewidth=0.8, zorder=1)
+            axis.axvline(0, color=GREY, linewidth=0.8, zorder=1)
             self.lines_.append(axis.hlines(rows, low[target, chosen], high[target, chosen], **interval_style))
             self.scatters_.append(axis.scatter(estimate[target, chosen], rows, **point_style))
             factor = "" if self.feature_stds is None else " × standard deviation"
-            axis.set(xlabel=f"Coefficient{factor}", ylim=(len(chosen) - 0.5, -0.5))
+            axis.set(xlabel=coefficients_label(titles[target], factor), ylim=(len(chosen) - 0.5, -0.5))
             axis.grid(axis="x", alpha=0.2)
             _name_rows(axis, names)
         default_colors = interval_style["color"] is colors  # the user's own colours mean something else

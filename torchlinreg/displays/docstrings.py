@@ -43,6 +43,21 @@ line_kwargs : dict, default=None
     "scatter_kwargs": """\
 scatter_kwargs : dict, default=None
     Keyword arguments for `Axes.scatter`.""",
+    "band_kwargs": """\
+band_kwargs : dict, default=None
+    Keyword arguments for `Axes.fill_between`.""",
+    "n_tangents": """\
+n_tangents : int, default=4
+    At how many points of the path to draw the gradient, apart from each other.""",
+    "surface_kwargs": """\
+line_kwargs : dict, default=None
+    Keyword arguments for `Axes.plot`, for the curve.
+contour_kwargs : dict, default=None
+    Keyword arguments for `Axes.contourf`.
+path_kwargs : dict, default=None
+    Keyword arguments for `Axes.plot`, for the path.
+tangent_kwargs : dict, default=None
+    Keyword arguments for `matplotlib.collections.LineCollection` or, with contours, for `Axes.quiver`.""",
     # Parameters of the constructors
     "feature_names": """\
 feature_names : iterable of str or None, default=None

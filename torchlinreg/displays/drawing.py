@@ -1,5 +1,6 @@
-"""Helpers that all displays share: matplotlib's import, axes, styles, names, and numbers to draw."""
+"""Helpers that all displays share: matplotlib's import, axes, styles, names and units, and numbers to draw."""
 
+import re
 from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS_IN_A_ROW = 3
+# Told apart by readers who are colour-blind, and on light and dark grounds (Okabe & Ito 2008, "Color universal design")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+GREY = "0.5"
+UNIT = re.compile(r"\s*[(\[]([^()\[\]]+)[)\]]$")  # of "mass (kg)", "mass [kg]"
 
 
 def import_matplotlib(caller: str) -> ModuleType:
@@ -88,6 +93,48 @@ def column_name(table: Any, default: str) -> str:
     if isinstance(table, pd.Series) and table.name is not None:
         return str(table.name)
     return default
+
+
+def split_unit(name: str) -> tuple[str, str | None]:
+    """Return the name of a column without the unit that it ends in, and the unit: "mass" and "kg" of "mass (kg)"."""
+    unit = UNIT.search(name)
+    return (name, None) if unit is None else (name[: unit.start()], unit[1])
+
+
+def coefficient_label(feature: str, target: str | None = None) -> str:
+    """Return what to write at the axis of a coefficient, with its unit if those of feature and target are known.
+
+    Parameters
+    ----------
+    feature : str
+        Name of the column, or "intercept".
+    target : str, optional
+        Name of the target.
+    """
+    unit = None if target is None else split_unit(target)[1]
+    if feature == "intercept":
+        label = "Intercept"
+    else:
+        feature, of_feature = split_unit(feature)
+        label = f"Coefficient of {feature}"
+        unit = None if unit is None or of_feature is None else f"{unit} per {of_feature}"
+    return shorten(label if unit is None else f"{label} ({unit})", 48)
+
+
+def coefficients_label(target: str, factor: str = "") -> str:
+    """Return what to write at an axis that coefficients of several features share.
+
+    Parameters
+    ----------
+    target : str
+        Name of the target, perhaps with a unit, or empty.
+    factor : str, default=""
+        What coefficients are multiplied by, if it takes away the units of the features.
+    """
+    unit = split_unit(target)[1]
+    if unit is None:
+        return f"Coefficient{factor}"
+    return f"Coefficient{factor} ({unit})" if factor else f"Coefficient ({unit} per unit of the feature)"
 
 
 def last_step(estimator: Any) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from torchlinreg.displays.docstrings import substitute
-from torchlinreg.displays.drawing import axes_or_new, column_name, import_matplotlib, merge_style, to_array
+from torchlinreg.displays.drawing import axes_or_new, column_name, import_matplotlib, last_step, merge_style, to_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ _GRID_POINTS = 200  # enough for a polynomial pipeline to look smooth
 
 @substitute
 class FitDisplay:
-    """Scatter plot of a one-feature regression, with the fitted line in red.
+    """Scatter plot of a one-feature regression, with the fitted line in red, and perhaps a band around it.
 
     Parameters
     ----------
@@ -29,6 +29,10 @@ class FitDisplay:
         The feature and the target.
     x_line, y_line : array-like of shape (n_points,)
         Points on the fitted line, in the order of `x_line`.
+    band : tuple of two array-likes of shape (n_points,) or None, default=None
+        Lower and upper end of a band at each `x_line`.
+    band_name : str, default="band"
+        What the legend calls it.
     feature_name, target_name : str, default="x" and "y"
         Labels of the axes.
 
@@ -38,6 +42,8 @@ class FitDisplay:
         The data.
     line_ : matplotlib Line2D
         The fitted line.
+    band_ : matplotlib FillBetweenPolyCollection or None
+        The band.
     %(ax_)s
     %(figure_)s
 
@@ -63,6 +69,8 @@ class FitDisplay:
         x_line: ArrayLike,
         y_line: ArrayLike,
         *,
+        band: tuple[ArrayLike, ArrayLike] | None = None,
+        band_name: str = "band",
         feature_name: str = "x",
         target_name: str = "y",
     ) -> None:
@@ -70,6 +78,8 @@ class FitDisplay:
         self.y = y
         self.x_line = x_line
         self.y_line = y_line
+        self.band = band
+        self.band_name = band_name
         self.feature_name = feature_name
         self.target_name = target_name
 
@@ -81,9 +91,11 @@ class FitDisplay:
         X: ArrayLike | pd.DataFrame,
         y: ArrayLike | pd.Series,
         *,
+        band: tuple[Any, Any] | None = None,
         ax: "Axes | None" = None,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
+        band_kwargs: dict[str, Any] | None = None,
     ) -> "FitDisplay":
         """Draw data and the predictions of a fitted regressor with one feature.
 
@@ -95,9 +107,13 @@ class FitDisplay:
             The feature. The x-axis is labelled with the column name of a DataFrame.
         y : array-like, Series or torch.Tensor of shape (n_samples,) or (n_samples, 1)
             The target. The y-axis is labelled with the name of a Series.
+        band : tuple of two fitted regressors or None, default=None
+            What to fill the space between the predictions of, such as regressors of a lower and an upper quantile. The
+            legend gives their quantiles, if they have any.
         %(ax)s
         %(scatter_kwargs)s
         %(line_kwargs)s
+        %(band_kwargs)s
 
         Returns
         -------
@@ -127,8 +143,12 @@ class FitDisplay:
             grid = pd.DataFrame(grid, columns=X.columns)
         y_line = np.ravel(estimator.predict(grid))
         names = {"feature_name": column_name(X, "x"), "target_name": column_name(y, "y")}
-        display = cls(features.ravel(), targets.ravel(), x_line, y_line, **names)
-        return display.plot(ax, scatter_kwargs=scatter_kwargs, line_kwargs=line_kwargs)
+        if band is not None:
+            names["band_name"] = _band_name(*band)
+            band = tuple(np.ravel(edge.predict(grid)) for edge in band)
+        display = cls(features.ravel(), targets.ravel(), x_line, y_line, band=band, **names)
+        style = {"scatter_kwargs": scatter_kwargs, "line_kwargs": line_kwargs, "band_kwargs": band_kwargs}
+        return display.plot(ax, **style)
 
     @substitute
     def plot(
@@ -137,14 +157,16 @@ class FitDisplay:
         *,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
+        band_kwargs: dict[str, Any] | None = None,
     ) -> "FitDisplay":
-        """Draw the data and the fitted line.
+        """Draw the data, the fitted line and the band.
 
         Parameters
         ----------
         %(ax)s
         %(scatter_kwargs)s
         %(line_kwargs)s
+        %(band_kwargs)s
 
         Returns
         -------
@@ -155,7 +177,7 @@ class FitDisplay:
         %(no_matplotlib)s
         """
         matplotlib = import_matplotlib("FitDisplay.plot")
-        points = {"color": "tab:blue", "alpha": 0.6, "edgecolor": "none", "label": "data"}
+        points = {"color": "tab:blue", "alpha": 0.8, "edgecolor": "none", "label": "data"}
         points = merge_style(matplotlib.collections.PathCollection, points, scatter_kwargs)
         line = {"color": "red", "linewidth": 2, "label": "fit"}
         line = merge_style(matplotlib.lines.Line2D, line, line_kwargs)
@@ -164,7 +186,21 @@ class FitDisplay:
         self.figure_ = self.ax_.figure
         self.scatter_ = self.ax_.scatter(x, y, **points)
         (self.line_,) = self.ax_.plot(x_line, y_line, **line)
+        self.band_ = None
+        if self.band is not None:
+            style = {"color": self.line_.get_color(), "alpha": 0.25, "linewidth": 0, "zorder": 0.5}
+            style = merge_style(matplotlib.collections.PolyCollection, style | {"label": self.band_name}, band_kwargs)
+            self.band_ = self.ax_.fill_between(x_line, *(to_array(edge, "band") for edge in self.band), **style)
         self.ax_.set(xlabel=self.feature_name, ylabel=self.target_name)
         self.ax_.grid(alpha=0.2)
         self.ax_.legend()
         return self
+
+
+def _band_name(lower: Any, upper: Any) -> str:
+    """Return the quantiles of two regressors, if these are all that they differ in."""
+    quantiles = [
+        getattr(last_step(edge), "quantile", getattr(getattr(last_step(edge), "loss", None), "quantile", None))
+        for edge in (lower, upper)
+    ]
+    return "band" if None in quantiles else "quantiles {:g} to {:g}".format(*quantiles)

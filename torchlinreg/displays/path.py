@@ -1,6 +1,7 @@
 """Coefficients along a regularization path."""
 
 from collections.abc import Iterable
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,10 @@ from sklearn.pipeline import Pipeline
 
 from torchlinreg.displays.docstrings import substitute
 from torchlinreg.displays.drawing import (
+    COLORS,
+    GREY,
     PANELS_IN_A_ROW,
+    coefficients_label,
     fitted_attribute,
     import_matplotlib,
     labels,
@@ -25,7 +29,7 @@ from torchlinreg.inputs.frames import names_after
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_NAMED = 10  # features with a colour and a name: matplotlib's cycle has ten colours
+_MOST_NAMED = 10  # features with a name, a colour and dashes of their own
 
 
 @substitute
@@ -162,20 +166,22 @@ class RegularizationPathDisplay:
         alphas, coefs = self._path()
         n_targets, n_features = coefs.shape[1:]
         names = labels("feature_names", self.feature_names, n_features, "x")
-        self.axes_ = target_axes(matplotlib, ax, target_titles(self.target_names, n_targets), size=(6, 4.5))
+        titles = target_titles(self.target_names, n_targets)
+        self.axes_ = target_axes(matplotlib, ax, titles, size=(6, 4.5))
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
-        colors = {feature: f"C{rank}" for rank, feature in enumerate(np.sort(largest_features(coefs[0], _MOST_NAMED)))}
+        chosen = np.sort(largest_features(coefs[0], _MOST_NAMED))
+        named = dict(zip(chosen, product(("-", "-."), COLORS), strict=False))
         marker = "o" if len(alphas) == 1 else None
-        grey = {"color": "0.8", "linewidth": 0.8, "zorder": 1.5, "marker": marker}
+        grey = {"color": GREY, "alpha": 0.4, "linewidth": 0.8, "zorder": 1.5, "marker": marker}
         grey = merge_style(matplotlib.lines.Line2D, grey, line_kwargs)
         self.lines_ = np.empty((n_targets, n_features), dtype=object)
         for target, axis in enumerate(self.axes_):
             self.lines_[target] = axis.plot(alphas, coefs[:, target], **grey)
-            for feature, color in colors.items():
-                style = {"color": color, "linewidth": 1.5, "zorder": 2}
+            for feature, (dashes, color) in named.items():
+                style = {"color": color, "linestyle": dashes, "alpha": None, "linewidth": 1.5, "zorder": 2}
                 self.lines_[target, feature].set(**merge_style(matplotlib.lines.Line2D, style, line_kwargs))
-        self._draw_alpha(alphas)
-        self._draw_legend([names[feature] for feature in colors], self.lines_[0, list(colors)], new=ax is None)
+        self._draw_alpha(alphas, titles, matplotlib.rcParams["text.color"])
+        self._draw_legend([names[feature] for feature in named], self.lines_[0, list(named)], new=ax is None)
         return self
 
     def _path(self) -> tuple[np.ndarray, np.ndarray]:
@@ -191,22 +197,22 @@ class RegularizationPathDisplay:
         order = np.argsort(alphas)
         return alphas[order], coefs.reshape(len(coefs), -1, coefs.shape[-1])[order]
 
-    def _draw_alpha(self, alphas: np.ndarray) -> None:
+    def _draw_alpha(self, alphas: np.ndarray, titles: list[str], color: str) -> None:
         """Draw the chosen alpha and the zero line, and set the scale and labels of the axes."""
         self.alpha_lines_ = []
         chosen = [] if self.alpha is None else [self.alpha]
         shown = np.append(alphas, chosen)
-        for axis in self.axes_:
-            axis.axhline(0, color="0.5", linewidth=0.8, zorder=1)
+        for axis, title in zip(self.axes_, titles, strict=True):
+            axis.axhline(0, color=GREY, linewidth=0.8, zorder=1)
             for alpha in chosen:
-                self.alpha_lines_.append(axis.axvline(alpha, color="black", linestyle="--", linewidth=1))
+                self.alpha_lines_.append(axis.axvline(alpha, color=color, linestyle="--", linewidth=1))
             if np.all(shown > 0):
                 axis.set_xscale("log")
             elif np.any(shown > 0):  # a logarithmic axis cannot show zero
                 axis.set_xscale("symlog", linthresh=shown[shown > 0].min())
                 axis.set_xlim(left=0)
             l1_ratio = "" if self.l1_ratio is None else f" (l1_ratio = {self.l1_ratio:.3g})"
-            axis.set(xlabel=f"alpha{l1_ratio}", ylabel="Coefficient")
+            axis.set(xlabel=f"alpha{l1_ratio}", ylabel=coefficients_label(title))
             axis.grid(alpha=0.2)
 
     def _draw_legend(self, names: list[str], lines: np.ndarray, *, new: bool) -> None:

@@ -1,0 +1,224 @@
+"""The objective along one or two coefficients, and the weights that training passes through on its way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from torchlinreg.engine.objective.losses import Loss, resolve_loss, total_loss
+from torchlinreg.engine.objective.penalties import Penalty
+from torchlinreg.estimators.parameters.settings import make_settings, place_rows, resolve_penalty
+from torchlinreg.estimators.parameters.values import Parameters
+from torchlinreg.estimators.regressor import TorchLinearRegressor
+from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
+from torchlinreg.estimators.training.train import initial_theta, train
+from torchlinreg.inputs.arrays import check_weight, check_X_y, to_numpy
+from torchlinreg.inputs.coefficients import per_target
+from torchlinreg.inputs.frames import names_after
+
+INTERCEPT = "intercept"
+PREDICTIONS = 2**20  # at once
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The objective as a function of k coefficients of a target; all others are held where they were fitted.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the coefficients, "intercept" for that.
+    estimate : ndarray of shape (k,)
+        Where they were fitted.
+    widths : ndarray of shape (k,)
+        How far each has to move for predictions to move by about the standard deviation of the target.
+    columns : torch.Tensor of shape (n_samples, k)
+        What the coefficients multiply.
+    rest : torch.Tensor of shape (n_samples, 1)
+        The part of the predictions that stays.
+    y, weight : torch.Tensor of shape (n_samples, 1), weight of mean one or None
+    loss : Loss
+    penalty : Penalty or None
+    rest_penalty : float
+        That of the coefficients that stay.
+    """
+
+    names: list[str]
+    estimate: np.ndarray
+    widths: np.ndarray
+    columns: torch.Tensor
+    rest: torch.Tensor
+    y: torch.Tensor
+    weight: torch.Tensor | None
+    loss: Loss
+    penalty: Penalty | None
+    rest_penalty: float
+
+    def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return values, shape (n_points,), and gradients or subgradients, shape (n_points, k), at points."""
+        points = torch.as_tensor(points, dtype=torch.float64, device="cpu")
+        parts = points.split(max(1, PREDICTIONS // len(self.y)))
+        with torch.inference_mode(False), torch.no_grad():
+            values, gradients = zip(*map(self._evaluate, parts), strict=True)
+        return torch.cat(values).numpy(), torch.cat(gradients).numpy()
+
+    def _evaluate(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        prediction = self.rest + self.columns @ points.T
+        value = total_loss(self.loss, prediction, self.y, self.weight) / len(self.y) + self.rest_penalty
+        slope = self.loss.gradient(prediction, self.y)
+        slope = slope if self.weight is None else slope * self.weight
+        gradient = slope.T @ self.columns / len(self.y)
+        if self.penalty is not None:
+            is_weight = torch.tensor([name != INTERCEPT for name in self.names])
+            weights = points.T[is_weight]
+            value = value + self.penalty.value(weights)
+            gradient[:, is_weight] += (self.penalty.gradient(weights) + self.penalty.derivative(weights)).T
+        return value, gradient
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted estimator and rows, as they enter the objective.
+
+    Attributes
+    ----------
+    model : TorchLinearRegressor
+    names : list of str
+        Of its coefficients, with "intercept" as the last if there is one.
+    X, y : as `check_X_y` returns them
+    sample_weight : as given by the user
+    """
+
+    model: TorchLinearRegressor
+    names: list[str]
+    X: Any
+    y: Any
+    sample_weight: Any
+
+    @classmethod
+    def of(cls, estimator, X, y, sample_weight=None) -> "Fitted":
+        """Return what a fitted estimator, perhaps the last step of a pipeline, has to do with rows.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+        """
+        check_is_fitted(estimator)
+        names, model = None, estimator
+        if isinstance(estimator, Pipeline):
+            model = estimator[-1]
+            if len(estimator) > 1:
+                names, X = names_after(estimator[:-1]), estimator[:-1].transform(X)
+        if not isinstance(model, TorchLinearRegressor | TorchLinearRegressorCV):
+            raise TypeError(
+                f"{type(model).__name__} minimises an objective that is not known here: give a TorchLinearRegressor, a "
+                "TorchLinearRegressorCV or a Pipeline that ends in one of them."
+            )
+        if isinstance(model, TorchLinearRegressorCV):
+            model = model._chosen().fit(X, y, sample_weight)
+        X, y = check_X_y(model, X, y, reset=False)
+        names = vars(model).get("feature_names_in_", names)
+        names = [f"x{number}" for number in range(X.shape[1])] if names is None else [str(name) for name in names]
+        return cls(model, [*names, INTERCEPT] if model.fit_intercept else names, X, y, sample_weight)
+
+    def find(self, feature: int | str) -> int:
+        """Return the number of a coefficient, given it or its name.
+
+        Raises
+        ------
+        ValueError
+        """
+        if isinstance(feature, Integral) and 0 <= feature < len(self.names):
+            return int(feature)
+        if feature in self.names:
+            return self.names.index(feature)
+        raise ValueError(f"features: there is no {feature!r}; give one or two of {self.names}, or their numbers.")
+
+    def surface(self, features: Sequence[int], target: int) -> Surface:
+        """Return the objective along coefficients of a target, by their numbers.
+
+        Raises
+        ------
+        ValueError
+            If there is no such target, or if the loss cannot be taken for one target alone.
+        """
+        model, features = self.model, list(features)
+        y = _as_double(self.y).reshape(len(self.y), -1)
+        n_targets = y.shape[1]
+        if target not in range(n_targets):
+            raise ValueError(f"target={target!r}: y has {n_targets} columns; give a number from 0 to {n_targets - 1}.")
+        parameters = Parameters.of(model)
+        loss = resolve_loss(parameters.loss, n_targets)
+        if loss.mixes_targets:
+            raise ValueError(f"loss={parameters.loss!r} may mix the {n_targets} targets: fit one of them alone.")
+        if hasattr(model, "scale_"):
+            loss = loss.at_scale(torch.tensor([np.atleast_1d(model.scale_)[target]], dtype=torch.float64))
+        coef = np.atleast_2d(model._dense_coef())[target].astype(np.float64)
+        theta = np.append(coef, np.atleast_1d(model.intercept_)[target] if model.fit_intercept else [])
+        X = _as_double(self.X)
+        ones = np.ones((len(y), 1))
+        columns = np.hstack([ones if self.names[j] == INTERCEPT else _column(X, j) for j in features])
+        held = theta.copy()
+        held[features] = 0.0
+        rest = (X @ held[: len(coef)] + held[len(coef) :].sum())[:, np.newaxis]
+        penalty = self._penalty(parameters, target, n_targets)
+        weight = check_weight(self.sample_weight, y)
+        size = np.sqrt(np.square(columns).mean(0))
+        return Surface(
+            [self.names[j] for j in features],
+            theta[features],
+            (y[:, target].std() or 1.0) / np.where(size > 0, size, 1.0),
+            *map(torch.from_numpy, (columns, rest, y[:, [target]])),
+            None if weight is None else torch.from_numpy(weight[:, np.newaxis]),
+            loss,
+            penalty,
+            0.0 if penalty is None else penalty.value(torch.from_numpy(held[: len(coef), np.newaxis])).item(),
+        )
+
+    def descend(self) -> np.ndarray:
+        """Train once more; return the weights of each epoch or pass, shape (n_epochs, n_theta, n_targets).
+
+        In textbook mode the first are those that training starts from.
+
+        Raises
+        ------
+        ValueError
+            If rows were held out in `fit`.
+        """
+        parameters = Parameters.of(self.model)
+        if parameters.early_stopping:
+            raise ValueError("early_stopping=True held rows out that are not known here: give the path as an array.")
+        with torch.inference_mode(False), torch.no_grad():
+            weight = check_weight(self.sample_weight, self.X, to_mean_one=False)
+            rows, dtype = place_rows(parameters, self.X, self.y, weight, to_mean_one=True)
+            settings = make_settings(parameters, rows, dtype)
+            start = initial_theta(self.model, rows, self.y.ndim, warm_start=False)
+            path = [] if parameters.is_untuned else [start.cpu().double()]
+
+            def record(epoch: int, loss: float, theta) -> bool:
+                path.append(theta().detach().cpu().double().clone())
+                return False
+
+            train(rows, start, replace(settings, after_epoch=record), parameters)
+        return torch.stack(path).numpy()
+
+    def _penalty(self, parameters: Parameters, target: int, n_targets: int) -> Penalty | None:
+        alpha = per_target("alpha", parameters.alpha, n_targets, np.inf)[[target]]
+        l1_ratio = per_target("l1_ratio", parameters.l1_ratio, n_targets, 1.0)[[target]]
+        cpu = torch.device("cpu")
+        return resolve_penalty(parameters.penalty, alpha, l1_ratio, cpu, positive=parameters.positive)
+
+
+def _as_double(table: Any) -> Any:
+    return (to_numpy(table, "table") if isinstance(table, torch.Tensor) else table).astype(np.float64)
+
+
+def _column(X: Any, feature: int) -> np.ndarray:
+    column = X[:, [feature]]
+    return column.toarray() if sparse.issparse(column) else column
