@@ -26,6 +26,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "_templates", "tutorials"]
+smartquotes = False
 templates_path = ["_templates"]
 suppress_warnings = ["config.cache"]  # the gallery's order is a function, which no cache can hold
 
@@ -78,7 +79,7 @@ html_title = "torchlinreg"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
-html_sidebars = {"start": [], "api": []}
+html_sidebars = {name: [] for name in ("start", "performance", "internals")}
 html_theme_options = {
     "show_prev_next": True,
     "navigation_with_keys": False,

@@ -64,7 +64,7 @@ ax.set_title("The same two columns in other units, nothing scaled, nothing tuned
 ax.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1, CEILING], ["1e-16", "1e-12", "1e-8", "1e-4", "1", "≥ 100"])
 ax.minorticks_off()
 ax.grid(alpha=0.25)
-ax.legend(loc="center right", fontsize=9)
+ax.legend(loc="center left", fontsize=9)
 
 if __name__ == "__main__":
     plt.rcParams |= {"svg.hashsalt": "torchlinreg", "svg.fonttype": "none", "font.family": "sans-serif"}

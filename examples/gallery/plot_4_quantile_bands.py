@@ -2,8 +2,9 @@
 Quantile bands
 ==============
 
-A mean says little where the noise grows. Three models with the pinball loss say what nine in ten stay below, and one in
-ten. With 80 % of the points between two of them, they are a band for predictions that assumes no distribution.
+A mean says little where the noise grows. Three models with the pinball loss say what nine in ten stay below, and
+one in ten. With 80 % of the points between two of them, they are a band for predictions that assumes no
+distribution.
 """
 
 import matplotlib.pyplot as plt
