@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from torchlinreg import TorchLinearRegressor
+from torchlinreg.displays import LossSurfaceDisplay
 
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+BLUE, GREEN, RED = "#0072B2", "#009E73", "#D55E00"
 RATE = 0.008
 
 
@@ -32,36 +33,17 @@ def draw_data():
 def draw_loss():
     """Draw the loss as a function of the weight alone, the tangent at a guess, and the way down from there."""
     x, y = points()
-    b = np.polyfit(x, y, 1)[1]
-
-    def loss(w):
-        return np.mean((np.multiply.outer(w, x) + b - y) ** 2, axis=-1) / 2
-
-    def gradient(w):
-        return np.mean((w * x + b - y) * x)
-
-    path = [0.0]
-    for _ in range(6):
-        path.append(path[-1] - RATE * gradient(path[-1]))
-    path, w = np.array(path), np.linspace(-0.8, 6.8, 200)
-    near = np.array([-0.4, 1.4])
-    _, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
-    for ax in (left, right):
-        ax.plot(w, loss(w), color=BLUE)
-        ax.set(xlabel="weight w", ylim=(-8, 190))
-        ax.grid(alpha=0.25)
-    left.plot(near, loss(0.0) + gradient(0.0) * near, color=RED, linewidth=2)
-    left.plot(0, loss(0.0), "o", color=RED)
-    left.annotate(
-        f"gradient {gradient(0.0):.0f}",
-        (0, loss(0.0)),
-        (1.4, loss(0.0)),
-        color=RED,
-        arrowprops={"arrowstyle": "-", "color": RED},
-    )
-    left.set(ylabel="loss", title="A guess, and how steep it is there")
-    right.plot(path, loss(path), "o-", color=RED, markersize=5)
-    right.set(title=f"Six steps of {RATE} times the gradient")
+    x, y = x[:, None], y - np.polyfit(x, y, 1)[1]  # the intercept is held where it is best
+    descent = TorchLinearRegressor(
+        learning_rate=RATE, batch_size="full", max_iter=6, tol=None, fit_intercept=False
+    ).fit(x, y)
+    _, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
+    titles = ("A guess, and the tangent there", f"Six steps of {RATE} times the gradient")
+    for ax, path, n_tangents, title in zip(axes, ([[0.0]], "fit"), (1, 0), titles, strict=True):
+        LossSurfaceDisplay.from_estimator(descent, x, y, path=path, n_tangents=n_tangents, limits=[(-0.8, 6.8)], ax=ax)
+        ax.set(xlabel="weight w", title=title)
+    axes[0].set_ylabel("loss")
+    axes[1].set_ylabel("")
 
 
 def draw_line():
