@@ -11,11 +11,11 @@ from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.regressor_cv import TorchLinearRegressorCV
 
 if TYPE_CHECKING:
-    from torchlinreg import callbacks, datasets, displays, export, inference, losses, schedules
+    from torchlinreg import callbacks, datasets, displays, export, inference, losses, schedules, streams
 
 __version__ = "0.2.0"
 
-_SUBMODULES = ["callbacks", "datasets", "displays", "export", "inference", "losses", "schedules"]
+_SUBMODULES = ["callbacks", "datasets", "displays", "export", "inference", "losses", "schedules", "streams"]
 __all__ = [
     "TorchLinearRegressor",
     "TorchLinearRegressorCV",
@@ -30,6 +30,7 @@ __all__ = [
     "losses",
     "merge",
     "schedules",
+    "streams",
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import torchlinreg
 
-SUBMODULES = {"callbacks", "datasets", "displays", "export", "inference", "losses", "schedules"}
+SUBMODULES = {"callbacks", "datasets", "displays", "export", "inference", "losses", "schedules", "streams"}
 PUBLIC = {"TorchLinearRegressor", "TorchLinearRegressorCV", "bootstrap", "compare", "merge"} | SUBMODULES
 INTERNAL = ["analysis", "cli", "engine", "estimators", "inputs"]
 DISPLAYS = {"CoefficientDisplay", "FitDisplay", "LossCurveDisplay", "LossSurfaceDisplay", "RegularizationPathDisplay"}
@@ -43,7 +43,7 @@ LOOKS = {
         import torchlinreg, torchlinreg.displays, torchlinreg.losses
         assert 'torchlinreg.cli' not in sys.modules
         import torchlinreg.callbacks, torchlinreg.datasets, torchlinreg.export, torchlinreg.inference
-        import torchlinreg.schedules
+        import torchlinreg.schedules, torchlinreg.streams
         print(*{name.partition('.')[0] for name in {*sys.modules} - before})
     """,
     "displays wait": """

@@ -1,8 +1,9 @@
 """The chunks that a user gives to `fit_chunks`: checked, and placed where training is, one after the other."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torchlinreg.estimators.parameters.settings import place_rows
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.inputs.arrays import check_weight, check_X_y
 from torchlinreg.inputs.frames import FLOATS
+from torchlinreg.inputs.streams.base import ChunkedTable
 
 END = object()  # after the last chunk
 CHUNK = "(X, y) or (X, y, sample_weight)"
@@ -100,13 +102,20 @@ class UserChunks:
         """Yield the chunks of these numbers or, in order, all of them; a thread reads ahead."""
         if self.is_dealt:
             numbers = range(self.n_chunks) if numbers is None else numbers
-            yield from read_ahead(lambda number: self._place(number, self._chunks[number]), numbers)
+            yield from read_ahead(self._reader(), numbers)
             return
         items = enumerate(self._items())
         for found in read_ahead(lambda _: self._place_next(items), iter(int, 1)):
             if found is END:
                 return
             yield found
+
+    def _reader(self) -> Callable[[int], MemorySource]:
+        """Return what reads a chunk: in turns to two places, as one is used while the next one is read."""
+        if not isinstance(self._chunks, ChunkedTable):
+            return lambda number: self._place(number, self._chunks[number])
+        buffers = cycle([self._chunks.new_buffer(), self._chunks.new_buffer()])
+        return lambda number: self._place(number, self._chunks.read(number, next(buffers)))
 
     def _items(self) -> Iterator:
         """Yield the chunks of an iterable, the first one from where it is kept if it cannot be had twice."""
@@ -171,7 +180,9 @@ class UserChunks:
                 self._compare(X, y)
             return X, y, check_weight(weight, X, to_mean_one=False, allow_zeros=True)
         except (TypeError, ValueError) as refused:
-            raise type(refused)(f"chunk {number}: {refused}") from refused
+            is_table = isinstance(self._chunks, ChunkedTable)
+            place = self._chunks.describe(number) if is_table else f"chunk {number}"
+            raise type(refused)(f"{place}: {refused}") from refused
 
     def _compare(self, X, y) -> None:
         """Refuse a chunk that differs from the first one."""

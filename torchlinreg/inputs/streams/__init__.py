@@ -1,0 +1,1 @@
+"""Tables that are read chunk by chunk: Parquet and CSV files, and whatever can be sliced."""
