@@ -12,8 +12,17 @@ from torchlinreg.engine.fit.plan import Plan
 from torchlinreg.engine.runtime.devices import carry, has_double
 from torchlinreg.engine.runtime.switches import full_precision
 from torchlinreg.estimators import export
+from torchlinreg.estimators.training.train import fit_times
 from torchlinreg.inputs.arrays import check_X, to_numpy
 from torchlinreg.inputs.coefficients import split_theta
+
+OUTCOME = {  # of a fit, told below scikit-learn's diagram
+    "converged_": "whether training ended by its own criterion",
+    "optimality_gap_": "excess of the objective over its minimum, relative to that of the best constant",
+    "n_iter_": "epochs or, in untuned mode, passes over the rows",
+    "t_": "steps",
+    "fit_time_": "seconds",
+}
 
 
 class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -28,6 +37,13 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if not hasattr(self, "_plan"):
             raise AttributeError("plan_ exists after fit only.")
         return Plan(self._plan)
+
+    @property
+    def fit_time_(self) -> float:
+        """Seconds that the last fit took."""
+        if self not in fit_times:
+            raise AttributeError("fit_time_ exists after fit only, and not in copies or after loading.")
+        return fit_times[self]
 
     def predict(self, X):
         """Predict targets.
@@ -134,6 +150,17 @@ class LinearModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if exact is None or not np.array_equal(np.atleast_2d(coef), exact[0].astype(coef.dtype)):
             return None
         return exact[0].reshape(coef.shape), exact[1].reshape(coef.shape[:-1])
+
+    def _get_fitted_attr_html(self, doc_link=""):
+        """Return the fitted attributes for scikit-learn's diagrams, with the plan and its outcome below."""
+        attributes = super()._get_fitted_attr_html(doc_link)
+        outcome = {name: (getattr(self, name, None), meaning) for name, meaning in OUTCOME.items()}
+        outcome = {name: entry for name, entry in outcome.items() if entry[0] is not None}
+        table = Plan({**outcome, **vars(self).get("_plan", {})})._repr_html_()
+        details = f"<details><summary>Outcome and plan</summary>{table}</details>"
+        shown = f"{attributes._html_repr()}<div class='estimator-table'>{details}</div>"
+        attributes._html_repr = lambda: shown
+        return attributes
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

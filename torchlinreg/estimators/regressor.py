@@ -3,7 +3,6 @@
 from dataclasses import replace
 from numbers import Real
 
-import torch
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -19,7 +18,7 @@ from torchlinreg.estimators.training.chunked import learn_from_chunks, learn_fro
 from torchlinreg.estimators.training.holdout import UserData, hold_out, score_on
 from torchlinreg.estimators.training.reports import warn_of_fit
 from torchlinreg.estimators.training.stream_state import load_training_state, save_training_state
-from torchlinreg.estimators.training.train import initial_theta, store, train
+from torchlinreg.estimators.training.train import initial_theta, learning, store, train
 from torchlinreg.inputs.arrays import check_weight, check_X_y
 from torchlinreg.inputs.coefficients import coef_shape
 
@@ -112,6 +111,8 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
         :class:`~sklearn.linear_model.HuberRegressor` has it. Absent otherwise.
     plan_ : dict
         The numbers that "auto" stood for, by name; printed with a reason for each.
+    fit_time_ : float
+        Seconds that the last fit took. Copies are without it, and so is what was saved and loaded.
 
     See Also
     --------
@@ -257,8 +258,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             learn_from_rows(self, given, validation, process_group, stacklevel=7, **start)
             return self
         parameters = Parameters.of(self)
-        # Under inference mode, what is made here could not take part in a graph
-        with torch.inference_mode(False), torch.no_grad():
+        with learning(self):
             data, held_out = hold_out(given, validation, parameters)
             X, y = check_X_y(self, data.X, data.y)
             weight = check_weight(data.sample_weight, X, to_mean_one=False)
@@ -322,7 +322,7 @@ class TorchLinearRegressor(CallbackSupportMixin, LinearModel):
             If, in untuned mode, a stream begins on an estimator that has learnt from other rows: these are forgotten.
         """
         parameters = Parameters.of(self)
-        with torch.inference_mode(False), torch.no_grad():
+        with learning(self):
             fitted = self.__sklearn_is_fitted__()
             X, y = check_X_y(self, X, y, reset=not fitted)
             weight = check_weight(sample_weight, X, to_mean_one=False, allow_zeros=True)

@@ -26,6 +26,7 @@ from torchlinreg.estimators.regressor import TorchLinearRegressor
 from torchlinreg.estimators.training.callbacks import Folds
 from torchlinreg.estimators.training.holdout import UserData
 from torchlinreg.estimators.training.reports import advise_rate, describe_end, warn_of_search, warn_of_unfinished
+from torchlinreg.estimators.training.train import learning
 from torchlinreg.inputs.arrays import check_weight, check_X_y
 from torchlinreg.inputs.coefficients import split_theta
 
@@ -132,6 +133,8 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
     plan_ : dict
         The setting chosen, and the numbers that "auto" stood for in the fit to all rows; printed with a reason for
         each.
+    fit_time_ : float
+        Seconds that the last fit took. Copies are without it, and so is what was saved and loaded.
 
     See Also
     --------
@@ -259,7 +262,7 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         FitFailedWarning
             If training diverged at some settings.
         """
-        with torch.inference_mode(False), torch.no_grad():
+        with learning(self):
             given = UserData(X, y, sample_weight)
             X, y = check_X_y(self, X, y)
             weight = check_weight(sample_weight, X)

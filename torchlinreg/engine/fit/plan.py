@@ -1,5 +1,6 @@
 """From data to numbers: what "auto" stands for, and why."""
 
+import html
 import math
 from typing import Any
 
@@ -36,9 +37,19 @@ class Plan(dict[str, Any]):
         self.reasons = {name: reason for name, (_, reason) in entries.items()}
 
     def __repr__(self) -> str:
-        shown = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in self.items()}
+        shown = self._shown()
         names, values = (max(map(len, column), default=0) for column in (shown, shown.values()))
         return "\n".join(f"{name:<{names}}  {value:<{values}}  {self.reasons[name]}" for name, value in shown.items())
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks, with scikit-learn's classes of style sheets."""
+        rows = ((name, value, self.reasons[name]) for name, value in self._shown().items())
+        cells = (map(html.escape, row) for row in rows)
+        lines = "".join("<tr class='default'><td>{}</td><td>{}</td><td>{}</td></tr>".format(*row) for row in cells)
+        return f"<table class='parameters-table'><tbody>{lines}</tbody></table>"
+
+    def _shown(self) -> dict[str, str]:
+        return {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in self.items()}
 
 
 def textbook_batch(batch_size: int | str, n_rows: int) -> int:

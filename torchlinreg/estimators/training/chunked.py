@@ -20,7 +20,7 @@ from torchlinreg.estimators.training.holdout import UserData
 from torchlinreg.estimators.training.journal import Journal
 from torchlinreg.estimators.training.reports import print_epoch, warn_of_fit
 from torchlinreg.estimators.training.stream_state import save_training_state
-from torchlinreg.estimators.training.train import initial_theta, naming_divergence, store
+from torchlinreg.estimators.training.train import initial_theta, learning, naming_divergence, store
 
 NOT_FINGERPRINTED = {"verbose", "warm_start", "device", "validation_fraction"}  # change nothing that is learnt
 
@@ -49,7 +49,7 @@ def learn_from_chunks(
         raise ValueError(
             "Callbacks look at the whole table; use fit, or verbose=1 and checkpoint to follow fit_chunks."
         )
-    with torch.inference_mode(False), torch.no_grad(), group.together():
+    with learning(estimator), group.together():
         found = UserChunks(chunks, estimator, group, is_own=is_own)
         layout = found.layout
         warn_of_idle(parameters, find_defaults(type(estimator)), stacklevel=stacklevel)

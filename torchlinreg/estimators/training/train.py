@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,6 +20,19 @@ from torchlinreg.estimators.parameters.refusals import refusing_overflow
 from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.estimators.training.reports import advise_rate
 from torchlinreg.inputs.coefficients import coef_shape, make_theta
+
+# Seconds of the last fit of each estimator. They are no part of its state, whose bits are the same for the same seed
+fit_times: WeakKeyDictionary = WeakKeyDictionary()
+
+
+@contextmanager
+def learning(estimator) -> Iterator[None]:
+    """Learn without a graph, and record how long that takes."""
+    began = perf_counter()
+    # Under inference mode, what is made inside could not take part in a graph
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+    fit_times[estimator] = perf_counter() - began
 
 
 def train(
