@@ -1,7 +1,6 @@
 """`merge`: one model from several that each learnt a part of the rows by `partial_fit`."""
 
 from collections.abc import Iterable
-from dataclasses import fields
 
 import torch
 from sklearn.base import clone
@@ -100,16 +99,16 @@ def _statistics(model: TorchLinearRegressor, number: int) -> SufficientStatistic
 
 def _compare(first: TorchLinearRegressor, model: TorchLinearRegressor, number: int) -> None:
     """Refuse a model that differs from the first in what the answer depends on."""
-    names = [field.name for field in fields(Parameters) if field.name not in FREE]
-    said = {name: (getattr(first, name), getattr(model, name)) for name in names}
+    own, others = (Parameters.of(each).describe(but=FREE) for each in (first, model))
+    said = {name: (own[name], others[name]) for name in own}
     said |= {
-        "columns": tuple([*getattr(each, "feature_names_in_", [])] for each in (first, model)),
+        "columns": tuple(str([*getattr(each, "feature_names_in_", [])]) for each in (first, model)),
         "shape of coef_": (first._dense_coef().shape, model._dense_coef().shape),
-        "precision": (str(first.coef_.dtype), str(model.coef_.dtype)),
+        "precision": (first.coef_.dtype, model.coef_.dtype),
     }
     for name, (expected, found) in said.items():
-        if repr(expected) != repr(found):
-            raise ValueError(f"models[{number}] has other {name} than models[0]: {found!r}, not {expected!r}.")
+        if found != expected:
+            raise ValueError(f"models[{number}] has other {name} than models[0]: {found}, not {expected}.")
 
 
 def _learn(merged: TorchLinearRegressor, statistics: SufficientStatistics, first: TorchLinearRegressor) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chunked import CUTS, Dataset, make_columns, standard
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
@@ -16,24 +17,7 @@ from torchlinreg.engine.data.chunks import survey
 from torchlinreg.engine.objective.losses import LOSSES
 from torchlinreg.losses import Quantile
 
-CUTS = [0, 310, 310, 641, 700, 1000]  # one chunk has no rows
 TEXTBOOK = {"learning_rate": 0.01, "max_iter": 3, "tol": None, "random_state": 3}
-
-
-class Dataset:
-    """Chunks with numbers, read when they are asked for; counts readings, and may break off."""
-
-    def __init__(self, *columns, cuts=CUTS, breaks_at=None):
-        self.columns, self.cuts, self.read, self.breaks_at = columns, cuts, [], breaks_at
-
-    def __len__(self):
-        return len(self.cuts) - 1
-
-    def __getitem__(self, number):
-        if len(self.read) == self.breaks_at:
-            raise OSError("the disk is gone")
-        self.read.append(number)
-        return tuple(column[self.cuts[number] : self.cuts[number + 1]] for column in self.columns)
 
 
 @pytest.fixture(autouse=True)
@@ -43,16 +27,8 @@ def few(monkeypatch):
 
 
 @pytest.fixture
-def columns(rng):
-    """Return raw features of several sizes, a target with heavy tails, and weights."""
-    X = rng.normal(size=(CUTS[-1], 5)) * 10.0 ** np.arange(-2, 3) + 50
-    y = X / X.std(0) @ rng.normal(size=5) + rng.standard_t(3, size=len(X))
-    return X, y, rng.uniform(0.5, 2, len(X))
-
-
-def standard(columns):
-    X, *others = columns
-    return ((X - X.mean(0)) / X.std(0), *others)
+def columns():
+    return make_columns()
 
 
 def assert_same(model, other, X, tolerance):

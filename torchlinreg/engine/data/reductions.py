@@ -14,7 +14,7 @@ class Mergeable(Protocol):
     """What is known of some of the rows, and may be sent to other processes."""
 
     def merge(self, other: Self) -> Self:
-        """Return what is known of the rows of both; this one may be overwritten."""
+        """Return what is known of the rows of both, which stay as they are."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known as tensors and numbers, by name."""
@@ -54,9 +54,10 @@ class Sums(ABC):
 
     def merge(self, other: Self) -> Self:
         """Return the sums over the rows of both."""
+        merged = copy(self)
         for name in self.SUMMED:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        return self
+            setattr(merged, name, getattr(self, name) + getattr(other, name))
+        return merged
 
     def fork(self) -> Self:
         """Return the sums over no rows yet."""
@@ -142,13 +143,14 @@ class MergeTree(Generic[M]):
         return iter(self._nodes)
 
     def add(self, node: Node[M]) -> None:
-        """Add the part, or the node of parts, that comes after those added before."""
-        self._nodes.append(node)
-        while len(self._nodes) > 1:
-            left, right = self._nodes[-2:]
+        """Add the part, or the node of parts, that comes after those added before; wholly or, if interrupted, not."""
+        nodes = [*self._nodes, node]
+        while len(nodes) > 1:
+            left, right = nodes[-2:]
             if not (left.length == right.length and left.first % (2 * left.length) == 0):
-                return
-            self._nodes[-2:] = [Node(left.first, 2 * left.length, left.known.merge(right.known))]
+                break
+            nodes[-2:] = [Node(left.first, 2 * left.length, left.known.merge(right.known))]
+        self._nodes = nodes
 
     def merged(self, nothing: M) -> M:
         """Return what is known of all parts; `nothing`, if there are none."""

@@ -91,7 +91,7 @@ def survey(
         No rows, of the kind that the chunks have.
     settings : Settings
     journal : Journal, optional
-        For a quadratic loss in untuned mode, for which this pass is all there is.
+        Keeps what this pass and later ones find.
 
     Raises
     ------
@@ -103,16 +103,10 @@ def survey(
         found = fold(chunks, group, find, find(nothing), journal)
     if not found.weight > 0:
         raise ValueError(ALL_ZERO if found.n_rows else "There are no rows: all chunks are empty.")
-    return ChunkSource(chunks, group, found)
+    return ChunkSource(chunks, group, found, journal=journal)
 
 
-def fit_chunks(
-    source: ChunkSource,
-    theta: torch.Tensor,
-    settings: Settings,
-    start: torch.Tensor | None = None,
-    state: dict | None = None,
-) -> Result:
+def fit_chunks(source: ChunkSource, theta: torch.Tensor, settings: Settings, state: dict | None = None) -> Result:
     """Fit rows that are read chunk by chunk, of which a survey has been made.
 
     Parameters
@@ -121,8 +115,6 @@ def fit_chunks(
     theta : torch.Tensor of shape (n_features + fit_intercept, n_targets)
         Where textbook mode starts.
     settings : Settings
-    start : torch.Tensor of the same shape, optional
-        Near the optimum, for untuned mode.
     state : dict, optional
         What an earlier epoch of textbook mode left behind; the result then has one, too.
     """
@@ -130,16 +122,15 @@ def fit_chunks(
         return fit_textbook(source, theta, settings, state)
     if settings.loss.is_quadratic:
         return fit_statistics(source.survey.statistics, source.shape[1], settings)
-    return _fit_convex(source, settings, start)
+    return _fit_convex(source, settings)
 
 
-def _fit_convex(source: ChunkSource, settings: Settings, start: torch.Tensor | None) -> Result:
+def _fit_convex(source: ChunkSource, settings: Settings) -> Result:
     """Find the optimum of any loss: from that of a few rows, by steps that each take a pass over all."""
     history = History(settings)
     with training_mode(0, source.few.factorization_work, inference=settings.backend == "analytic"):
         with history.interruptible(lambda: history.best is not None):
-            if start is None:
-                start = fit_untuned(source.few, replace(settings, after_epoch=_go_on)).theta
+            start = fit_untuned(source.few, replace(settings, after_epoch=_go_on)).theta
             smooth = settings.penalty is None or settings.penalty.is_smooth
             asked = settings.conditioning if smooth or settings.conditioning != "auto" else "scale"
             method = choose_conditioning(asked, source.few, minimum_norm=False)

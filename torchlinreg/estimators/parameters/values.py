@@ -1,9 +1,13 @@
 """The parameters of an estimator as one frozen object, which knows the mode that they ask for."""
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import cache
 from inspect import signature
 from typing import Any
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def is_untuned(learning_rate: Any) -> bool:
@@ -47,6 +51,10 @@ class Parameters:
         """Return the parameters of a `TorchLinearRegressor` as they are now."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
+    def describe(self, but: Collection[str] = ()) -> dict[str, str]:
+        """Return each parameter in words that are the same in another process."""
+        return {field.name: _say(getattr(self, field.name)) for field in fields(self) if field.name not in but}
+
     @property
     def is_untuned(self) -> bool:
         """Whether they ask for untuned mode; if not, for textbook mode."""
@@ -56,6 +64,12 @@ class Parameters:
     def is_conditioned(self) -> bool:
         """Whether steps are taken in other variables than the weights because the user says so."""
         return self.conditioning not in ("auto", None)
+
+
+def _say(value: Any) -> str:
+    """Return the representation of a value, without addresses in memory."""
+    name = getattr(value, "__qualname__", None)
+    return ADDRESS.sub("", repr(value)) if name is None else f"{value.__module__}.{name}"
 
 
 @cache

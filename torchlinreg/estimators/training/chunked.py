@@ -1,6 +1,8 @@
 """Training on chunks: from the user's to the fitted attributes, in one process or in several, with checkpoints."""
 
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -22,7 +24,7 @@ from torchlinreg.estimators.training.reports import print_epoch, warn_of_fit
 from torchlinreg.estimators.training.stream_state import save_training_state
 from torchlinreg.estimators.training.train import initial_theta, learning, naming_divergence, store
 
-NOT_FINGERPRINTED = {"verbose", "warm_start", "device", "validation_fraction"}  # change nothing that is learnt
+UNESSENTIAL = {"verbose", "warm_start", "device", "validation_fraction"}  # change nothing that is learnt
 
 
 def learn_from_chunks(
@@ -53,18 +55,22 @@ def learn_from_chunks(
         found = UserChunks(chunks, estimator, group, is_own=is_own)
         layout = found.layout
         warn_of_idle(parameters, find_defaults(type(estimator)), stacklevel=stacklevel)
-        settings = _agreed_settings(make_settings(parameters, layout.nothing, layout.dtype), group)
+        settings = make_settings(parameters, layout.nothing, layout.dtype)
         _check_chunks(parameters, settings, found, group, checkpoint)
         if estimator.verbose and group.rank == 0:
             settings = replace(settings, after_epoch=partial(_print, estimator))
         theta = initial_theta(estimator, layout.nothing, layout.y_ndim, warm_start=estimator.warm_start, **start)
+        said, seed = _agree(parameters, settings, group)
         journal = None
         if checkpoint is not None:
-            journal = Journal(checkpoint, _fingerprint(parameters, found), group)
-        one_pass = settings.is_untuned and settings.loss.is_quadratic
-        source = survey(found, group, layout.nothing, settings, journal if one_pass else None)
-        with naming_divergence(source.few, settings, parameters):
-            outcome = _fit(source, theta, settings, None if one_pass else journal)
+            journal = Journal(checkpoint, said | _describe(found), group, seed)
+            seed = journal.seed
+        if seed is not None:
+            settings = replace(settings, generator=torch.Generator("cpu").manual_seed(seed))
+        with _saving(journal):
+            source = survey(found, group, layout.nothing, settings, journal)
+            with naming_divergence(source.few, settings, parameters):
+                outcome = _fit(source, theta, settings, journal)
         check_overflow(source.few, outcome.theta, layout.dtype)
     for name in ("n_features_in_", "feature_names_in_"):
         vars(estimator).pop(name, None)
@@ -92,39 +98,39 @@ def learn_from_rows(
     )
 
 
+@contextmanager
+def _saving(journal: Journal | None) -> Iterator[None]:
+    """Save what was learnt inside, even if there was an error."""
+    try:
+        yield
+    finally:
+        if journal is not None:
+            journal.save()
+
+
 def _fit(source: ChunkSource, theta: torch.Tensor, settings: Settings, journal: Journal | None) -> Result:
-    """Fit, and keep what is learnt after each pass, if there is a journal."""
-    if journal is None:
-        return fit_chunks(source, theta, settings, state=None if settings.is_untuned else {})
-    saved, before = journal.recall(), settings.after_epoch
-    if not settings.is_untuned:
-        return _fit_epochs(source, theta, settings, journal, saved)
-
-    def keep(epoch: int, loss: float, best) -> bool:
-        if journal.is_due():
-            journal.keep({"theta": best()})
-        return before(epoch, loss, best)
-
-    start = saved["theta"].to(theta) if saved else None
-    return fit_chunks(source, theta, replace(settings, after_epoch=keep), start)
+    """Fit; in textbook mode, keep what is learnt after each epoch if there is a journal."""
+    if settings.is_untuned:
+        return fit_chunks(source, theta, settings)
+    return fit_chunks(source, theta, settings, {}) if journal is None else _fit_epochs(source, theta, settings, journal)
 
 
-def _fit_epochs(source: ChunkSource, theta: torch.Tensor, settings: Settings, journal: Journal, saved: dict) -> Result:
+def _fit_epochs(source: ChunkSource, theta: torch.Tensor, settings: Settings, journal: Journal) -> Result:
     """Run textbook mode epoch by epoch, each from the state that the one before has left in the journal."""
-    state, curve = {}, []
+    state, curve, saved = {}, [], journal.epochs
     if saved:
         theta, state, curve = saved["theta"].to(theta), saved["state"], saved["curve"]
     steps = -(-len(source) // textbook_batch(settings.batch_size, len(source)))
     counts = {"n_steps": steps * len(curve), "n_epochs": len(curve)}
-    outcome = fit_chunks(source, theta, replace(settings, max_iter=0), state=state | counts)
+    outcome = fit_chunks(source, theta, replace(settings, max_iter=0), state | counts)
     for epoch in range(len(curve), settings.max_iter):
         counts = {"n_steps": steps * epoch, "n_epochs": epoch}
         told = replace(settings, max_iter=1, tol=None, after_epoch=partial(_later, settings.after_epoch, epoch))
-        outcome = fit_chunks(source, theta, told, state=state | counts)
+        outcome = fit_chunks(source, theta, told, state | counts)
         theta, state, curve = outcome.theta, outcome.training_state, [*curve, *outcome.loss_curve]
         if outcome.interrupted:
             break
-        journal.keep({"theta": theta, "state": state, "curve": curve})
+        journal.note_epochs({"theta": theta, "state": state, "curve": curve})
         if outcome.cut_short:
             break
     outcome.n_steps, outcome.loss_curve = steps * len(curve), curve
@@ -202,19 +208,27 @@ def _check_chunks(
         )
 
 
-def _agreed_settings(settings: Settings, group: ProcessGroup) -> Settings:
-    """Return settings with the seed of the first process."""
-    seeds = group.gather(lambda: None if settings.generator is None else settings.generator.initial_seed())
-    if seeds[0] is None:
-        return settings
-    return replace(settings, generator=torch.Generator("cpu").manual_seed(seeds[0]))
+def _agree(parameters: Parameters, settings: Settings, group: ProcessGroup) -> tuple[dict[str, str], int | None]:
+    """Return what the answer depends on, which all processes must have alike, and the seed of the first process.
+
+    Raises
+    ------
+    ValueError
+        If a process has other parameters.
+    """
+    said = parameters.describe(but=UNESSENTIAL)
+    seed = None if settings.generator is None else settings.generator.initial_seed()
+    agreed = group.gather(lambda: (said, seed))
+    for rank, (other, _) in enumerate(agreed):
+        for name, value in agreed[0][0].items():
+            if other[name] != value:
+                raise ValueError(f"rank {rank} has {name}={other[name]}, but rank 0 has {name}={value}.")
+    return said, agreed[0][1]
 
 
-def _fingerprint(parameters: Parameters, found: UserChunks) -> dict[str, str]:
-    """Return what a checkpoint belongs to: the parameters that training depends on, and the chunks."""
-    names = [field.name for field in fields(parameters) if field.name not in NOT_FINGERPRINTED]
-    said = {name: repr(getattr(parameters, name)) for name in names}
-    return said | {
+def _describe(found: UserChunks) -> dict[str, str]:
+    """Return what a checkpoint says of the chunks that it belongs to."""
+    return {
         "chunks": "not known" if found.n_chunks is None else str(found.n_chunks),
         "columns": found.layout.description,
         "names of the features": str([*found.layout.features.get("feature_names_in_", [])]),

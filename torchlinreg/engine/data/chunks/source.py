@@ -22,6 +22,7 @@ from torchlinreg.engine.runtime.process_group import ProcessGroup
 SEGMENTS = 100  # of the chunks that several processes share, after each of which there is a checkpoint
 M = TypeVar("M", bound=Mergeable)
 R = TypeVar("R", bound=Reduction)
+NodeStates = list[tuple[int, int, dict]]  # first part, number of parts, and the state of what is known of them
 
 
 class Chunks(Protocol):
@@ -43,16 +44,19 @@ class Chunks(Protocol):
 
 
 class Journal(Protocol):
-    """Keeps what was found in the chunks so far, for the next process if this one is killed."""
+    """Keeps what passes over the chunks have found, for the next process if this one is killed."""
 
-    def load(self) -> tuple[int, list[tuple[int, int, dict]]]:
-        """Return how many chunks are done, and the state of each node of the tree of these."""
+    def found(self) -> dict | None:
+        """Return the state of what the next pass has found, if an earlier process came to its end."""
 
-    def is_due(self) -> bool:
-        """Whether it is time to save."""
+    def unfinished(self) -> NodeStates:
+        """Return the nodes of the pass that an earlier process was in, if that is the next one."""
 
-    def save(self, n_done: int, nodes: list[tuple[int, int, dict]]) -> None:
-        """Keep the nodes of the first so many chunks."""
+    def note(self, nodes: Callable[[], NodeStates]) -> None:
+        """Take down how to tell the nodes of this pass so far, and save them now and then."""
+
+    def finish(self, state: dict) -> None:
+        """Take down what this pass has found."""
 
 
 def fold(
@@ -77,29 +81,35 @@ def fold(
     """
     tree, n_done = MergeTree(), 0
     if journal is not None:
-        n_done, nodes = journal.load()
-        for first, length, state in nodes:
+        found = journal.found()
+        if found is not None:
+            return _known(nothing, found)
+        for first, length, state in journal.unfinished():
             tree.add(Node(first, length, _known(nothing, state)))
+            n_done = first + length
     if group.size == 1:
-        numbers = None if chunks.n_chunks is None else range(n_done, chunks.n_chunks)
-        skipped = n_done if numbers is None else 0  # what has no numbers is read once more
-        try:
-            for part in islice(chunks.read(numbers), skipped, None):
-                tree.add(Node(n_done, 1, _find(part, find, nothing)))
-                n_done += 1
-                if journal is not None and journal.is_due():
-                    journal.save(n_done, _states(tree))
-        finally:
+        _read_on(tree, n_done, chunks, partial(_find, find=find, nothing=nothing), journal)
+    else:
+        for segment in _segments(chunks, group, n_done, journal):
+            for nodes in group.gather(partial(_find_share, chunks, group, segment, find, nothing)):
+                for first, length, state in nodes:
+                    tree.add(Node(first, length, _known(nothing, state)))
             if journal is not None:
-                journal.save(n_done, _states(tree))
-        return tree.merged(nothing)
-    for segment in _segments(chunks, group, n_done, journal):
-        for nodes in group.gather(partial(_find_share, chunks, group, segment, find, nothing)):
-            for first, length, state in nodes:
-                tree.add(Node(first, length, _known(nothing, state)))
+                journal.note(partial(_states, tree))
+    merged = _known(nothing, tree.merged(nothing).state_dict())  # laid out in memory as if it came from the journal
+    if journal is not None:
+        journal.finish(_moved(merged.state_dict(), "cpu"))
+    return merged
+
+
+def _read_on(tree: MergeTree, n_done: int, chunks: Chunks, find: Callable, journal: Journal | None) -> None:
+    """Add the chunks from a number on to a tree."""
+    numbers = None if chunks.n_chunks is None else range(n_done, chunks.n_chunks)
+    skipped = n_done if numbers is None else 0  # what has no numbers is read once more
+    for number, part in enumerate(islice(chunks.read(numbers), skipped, None), n_done):
+        tree.add(Node(number, 1, find(part)))
         if journal is not None:
-            journal.save(segment.stop, _states(tree))
-    return tree.merged(nothing)
+            journal.note(partial(_states, tree))
 
 
 def _find(part: MemorySource, find: Callable[[MemorySource], M], nothing: M) -> M:
@@ -130,7 +140,7 @@ def _find_share(chunks: Chunks, group: ProcessGroup, segment: range, find: Calla
     return _states(tree if chunks.is_dealt else [Node(group.rank, 1, tree.merged(nothing))])
 
 
-def _states(nodes: Iterable[Node]) -> list[tuple[int, int, dict]]:
+def _states(nodes: Iterable[Node]) -> NodeStates:
     return [(node.first, node.length, _moved(node.known.state_dict(), "cpu")) for node in nodes]
 
 
@@ -149,7 +159,7 @@ def _device(state: dict) -> torch.device | str:
 def _moved(state: Any, device: torch.device | str) -> Any:
     if isinstance(state, dict):
         return {name: _moved(value, device) for name, value in state.items()}
-    return state.to(device) if isinstance(state, torch.Tensor) else state
+    return state.to(device).contiguous() if isinstance(state, torch.Tensor) else state
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +174,15 @@ class ChunkSource:
     survey : Survey
     change : Standardization or None
         What is done to the rows as they are read.
+    journal : Journal or None
+        Keeps what passes find.
     """
 
     chunks: Chunks
     group: ProcessGroup
     survey: Survey
     change: "Standardization | None" = None
+    journal: Journal | None = None
 
     n_models = 1
     is_small = False  # so that nothing is appended to the rows
@@ -251,7 +264,7 @@ class ChunkSource:
         def find(chunk: MemorySource) -> R:
             return self._prepared(chunk).reduce(reduction.fork(), block_rows)
 
-        return fold(self.chunks, self.group, find, reduction.fork())
+        return fold(self.chunks, self.group, find, reduction.fork(), self.journal)
 
     def reduce_subsample(self, reduction: R, n_rows: int, generator: torch.Generator) -> R:
         """Return a reduction of some of the rows, or of all where they are not many more."""
