@@ -27,6 +27,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_templates", "tutorials"]
 smartquotes = False
+default_role = "literal"
 templates_path = ["_templates"]
 suppress_warnings = ["config.cache"]  # the gallery's order is a function, which no cache can hold
 
@@ -37,6 +38,7 @@ myst_heading_anchors = 3
 # Pages of the public classes and functions, from their docstrings
 autosummary_generate = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 _METADATA_ROUTING = ("get_metadata_routing", "set_fit_request", "set_partial_fit_request", "set_score_request")
 autodoc_default_options = {
     "members": True,
@@ -56,9 +58,7 @@ plot_apply_rcparams = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
     "gallery_dirs": "auto/gallery",
-    "filename_pattern": "/plot_",
     "within_subsection_order": "FileNameSortKey",
-    "copyfile_regex": r".*\.parquet",
     "reference_url": {"torchlinreg": None},
     "doc_module": ("torchlinreg",),
     "backreferences_dir": "auto/backreferences",
@@ -67,11 +67,8 @@ sphinx_gallery_conf = {
     "min_reported_time": 1e9,
     "write_computation_times": False,
     "download_all_examples": False,
-    "capture_repr": ("_repr_html_", "__repr__"),
-    "matplotlib_animations": False,
-    "image_scrapers": ("matplotlib",),
+    "capture_repr": (),
     "image_srcset": ["2x"],
-    "remove_config_comments": True,
 }
 
 html_theme = "pydata_sphinx_theme"
@@ -88,7 +85,7 @@ html_theme_options = {
     "footer_end": [],
     "header_links_before_dropdown": 6,
     "pygments_light_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
+    "pygments_dark_style": "a11y-dark",
 }
 
 # Where other projects keep the page of a name, so that no inventory has to be fetched

@@ -14,7 +14,7 @@ SHOWN = {
 residual = torch.linspace(-3, 3, 601, dtype=torch.float64)[:, None]
 zero = torch.zeros_like(residual)
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(6.5, 2.8), layout="constrained")
 for name, (loss, color) in SHOWN.items():
     left.plot(residual, loss.value(residual, zero), color=color, label=name)
     right.plot(residual, loss.gradient(residual, zero), color=color)

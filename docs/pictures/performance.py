@@ -43,7 +43,7 @@ def untuned():
 def dots(column, xlabel, title):
     """Draw a column of the tables without tuning: a row for each table, a mark for each peer."""
     tables = dict(untuned())
-    _, ax = plt.subplots(figsize=(8, 0.32 * len(tables) + 1.8), layout="constrained")
+    _, ax = plt.subplots(figsize=(6.5, 0.32 * len(tables) + 1.8), layout="constrained")
     for row, rows in enumerate(tables.values()):
         for peer, value in zip(rows["peer"], pd.to_numeric(rows[column], errors="coerce"), strict=True):
             color, marker = COLORS[peer]
@@ -53,7 +53,7 @@ def dots(column, xlabel, title):
     ax.invert_yaxis()
     ax.grid(alpha=0.25)
     ax.set(xlabel=xlabel, title=title)
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return ax
 
 
@@ -70,7 +70,7 @@ def draw_errors():
 
 def bars(names, values, xlabel, title, highlight):
     """Draw a bar for each name, ours in a colour of its own, with its value at its end."""
-    _, ax = plt.subplots(figsize=(8, 0.36 * len(names) + 1.1), layout="constrained")
+    _, ax = plt.subplots(figsize=(6.5, 0.36 * len(names) + 1.1), layout="constrained")
     colors = [COLORS[OURS][0] if ours else "0.65" for ours in highlight]
     drawn = ax.barh(names, values, color=colors)
     ax.bar_label(drawn, [f"{value:,.4g}" for value in values], padding=3, fontsize=9)
@@ -103,7 +103,7 @@ def draw_lasso():
     rows = rows.assign(table=rows["table"] + ", " + rows["penalty"], times=pd.to_numeric(rows["times scikit-learn's"]))
     wide = rows.pivot(index="table", columns="contender", values="times").loc[rows["table"].unique()]
     colors = {"ours": COLORS[OURS][0], "celer": "#E69F00", "skglm": "#CC79A7"}
-    _, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    _, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
     for (name, color), marker in zip(colors.items(), "o^s", strict=True):
         ax.plot(wide[name], wide.index, marker, color=color, label=name, markersize=7)
     ax.axvline(1, color="#0072B2", label="scikit-learn")

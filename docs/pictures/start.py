@@ -12,5 +12,5 @@ from torchlinreg import TorchLinearRegressor
 train, test = train_test_split(load_diabetes(as_frame=True, scaled=False).frame, random_state=0)
 columns = make_column_transformer((OneHotEncoder(), ["sex"]), ("passthrough", ["age", "bmi", "bp", "s1", "s5"]))
 model = make_pipeline(columns, TorchLinearRegressor(penalty="l2")).fit(train, train["target"])
-display = PredictionErrorDisplay.from_estimator(model, test, test["target"], kind="actual_vs_predicted")
-display.figure_.set_size_inches(4, 4)
+display = PredictionErrorDisplay.from_estimator(model, test, test["target"])
+display.figure_.set_size_inches(5, 3.5)

@@ -34,29 +34,36 @@ def draw_loss():
     """Draw the loss as a function of the weight alone, the tangent at a guess, and the way down from there."""
     x, y = points()
     x, y = x[:, None], y - np.polyfit(x, y, 1)[1]  # the intercept is held where it is best
-    descent = TorchLinearRegressor(
-        learning_rate=RATE, batch_size="full", max_iter=6, tol=None, fit_intercept=False
-    ).fit(x, y)
-    _, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
-    titles = ("A guess, and the tangent there", f"Six steps of {RATE} times the gradient")
-    for ax, path, n_tangents, title in zip(axes, ([[0.0]], "fit"), (1, 0), titles, strict=True):
-        LossSurfaceDisplay.from_estimator(descent, x, y, path=path, n_tangents=n_tangents, limits=[(-0.8, 6.8)], ax=ax)
-        ax.set(xlabel="weight w", title=title)
-    axes[0].set_ylabel("loss")
-    axes[1].set_ylabel("")
+    best = TorchLinearRegressor(fit_intercept=False).fit(x, y)
+    path = [0.0]
+    for _ in range(6):
+        path.append(path[-1] - RATE * np.mean((x[:, 0] * path[-1] - y) * x[:, 0]))
+    _, (left, right) = plt.subplots(1, 2, figsize=(6.5, 3), layout="constrained", sharey=True)
+    for ax, points_on_it in ((left, path[:1]), (right, path)):
+        LossSurfaceDisplay.from_estimator(
+            best, x, y, path=np.array(points_on_it)[:, None], limits=[(-0.8, 6.8)], n_tangents=0, ax=ax
+        )
+        ax.set(xlabel="weight w")
+    loss, gradient = np.mean(y**2) / 2, -np.mean(x[:, 0] * y)
+    left.plot(0, loss, "o", color=RED)
+    left.axline((0, loss), slope=gradient, color=RED, linestyle="--")
+    left.annotate(f"gradient {gradient:.0f}", (0.5, loss + gradient / 2), (1.6, 150), color=RED)
+    left.set(ylabel="loss", title="A guess, and the tangent there")
+    right.set(ylabel="", title=f"Six steps of {RATE} times the gradient")
+    left.get_legend().remove()
 
 
 def draw_line():
     """Draw the line after some numbers of steps."""
     x, y = points()
-    _, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained", sharey=True)
+    _, axes = plt.subplots(1, 3, figsize=(6.5, 2.6), layout="constrained", sharey=True)
     for ax, steps in zip(axes, (1, 10, 10_000), strict=True):
         model = TorchLinearRegressor(learning_rate=RATE, batch_size="full", max_iter=steps, tol=None)
         model.fit(x[:, None], y)
         scatter(ax, x, y)
         ax.axline((0, model.intercept_), slope=model.coef_[0], color=RED, linewidth=2)
-        title = f"{steps:,} step{'s' * (steps > 1)}: y = {model.coef_[0]:.2f} x + {model.intercept_:.2f}"
-        ax.set_title(title, fontsize=10)
+        title = f"{steps:,} step{'s' * (steps > 1)}:\ny = {model.coef_[0]:.2f} x + {model.intercept_:.2f}"
+        ax.set_title(title, fontsize=9)
     for ax in axes[1:]:
         ax.set_ylabel("")
 
@@ -64,7 +71,7 @@ def draw_line():
 def draw_backends():
     """Draw the weights after each step, for the three backends."""
     x, y = points()
-    _, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained", sharey=True)
+    _, axes = plt.subplots(1, 3, figsize=(6.5, 2.6), layout="constrained", sharey=True)
     for ax, backend in zip(axes, ("autograd", "linear", "analytic"), strict=True):
         model = TorchLinearRegressor(
             backend=backend, learning_rate=RATE, batch_size=10, max_iter=1, tol=None, random_state=0, warm_start=True
@@ -78,6 +85,7 @@ def draw_backends():
             line.set_color(color)
         ax.axhline(3, color=RED, linestyle=":", linewidth=1)
         ax.axhline(10, color=GREEN, linestyle=":", linewidth=1)
-        ax.set(title=f'backend="{backend}"', xlabel="epoch")
+        ax.set_title(f'"{backend}"', fontsize=10)
+        ax.set_xlabel("epoch")
         ax.grid(alpha=0.25)
     axes[0].legend(loc="center right")

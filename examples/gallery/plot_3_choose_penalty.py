@@ -23,13 +23,16 @@ search = TorchLinearRegressorCV(penalty="l1").fit(columns, y)
 print(f"alpha={search.alpha_:.3g} leaves {(search.coef_ != 0).sum()} of {columns.shape[1]} columns")
 
 # %%
-# Left, the coefficients along the path; right, the error on the rows held out, fold by fold. The dashed line is the
-# choice.
+# The coefficients along the path. The dashed line is the choice.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-RegularizationPathDisplay.from_estimator(search, ax=left)
-right.semilogx(search.alphas_, search.mse_path_, color="tab:blue", alpha=0.3)
-right.semilogx(search.alphas_, search.mse_path_.mean(axis=1), color="tab:blue", linewidth=2, label="mean of the folds")
-right.axvline(search.alpha_, color="0.3", linestyle="--")
-right.set(xlabel="alpha", ylabel="mean squared error")
-right.legend()
+RegularizationPathDisplay.from_estimator(search)
+
+# %%
+# The error on the rows held out, fold by fold: to the left too many columns are believed, to the right too few.
+
+figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
+ax.semilogx(search.alphas_, search.mse_path_, color="tab:blue", alpha=0.3)
+ax.semilogx(search.alphas_, search.mse_path_.mean(axis=1), color="tab:blue", linewidth=2, label="mean of the folds")
+ax.axvline(search.alpha_, color="0.3", linestyle="--")
+ax.set(xlabel="alpha", ylabel="mean squared error")
+ax.legend()
