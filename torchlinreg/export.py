@@ -1,6 +1,7 @@
 """Fitted estimators as ONNX models, alone and within scikit-learn's pipelines; needs the extra ``export``."""
 
 import warnings
+from collections.abc import Callable
 from itertools import product
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ TOLERANCE = 1e-6
 NUMBERS = "fiub"  # NumPy's letters for them
 SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 # ONNX's operators, with constants, for inverse functions of targets
-INVERSES = {
+INVERSES: dict[Callable | None, list[tuple]] = {
     None: [],
     np.exp: [("Exp",)],
     np.expm1: [("Exp",), ("Sub", 1)],
@@ -45,8 +46,9 @@ def to_onnx(estimator, X, *, target_opset: int | None = None) -> "onnx.ModelProt
 
     Parameters
     ----------
-    estimator : TorchLinearRegressor, TorchLinearRegressorCV, Pipeline, GridSearchCV or TransformedTargetRegressor
-        Fitted, and made of steps that skl2onnx can convert.
+    estimator : TorchLinearRegressor, TorchLinearRegressorCV, Pipeline, TransformedTargetRegressor or search of these
+        Fitted, and made of steps that skl2onnx can convert. Of a search, such as
+        :class:`~sklearn.model_selection.GridSearchCV`, the best estimator is exported.
     X : ndarray or pandas.DataFrame of shape (n_samples, n_features)
         Rows such as the model will be given. For an array, the model has one input ``X`` of its type; for a frame, an
         input of shape (n_samples, 1) for each column, of its name and type.
@@ -86,6 +88,7 @@ def to_onnx(estimator, X, *, target_opset: int | None = None) -> "onnx.ModelProt
            [2.]])
     """
     check_is_fitted(estimator)
+    estimator = getattr(estimator, "best_estimator_", estimator)
     register_onnx_converters()
     rows = _read_rows(X)
     returned = np.asarray(estimator.predict(X)).dtype

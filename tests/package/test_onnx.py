@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -71,6 +71,9 @@ PIPELINES = {
     "pipeline": make_pipeline(StandardScaler(), TorchLinearRegressor()),
     "search": GridSearchCV(
         make_pipeline(RobustScaler(), TorchLinearRegressor(penalty="l2")), {"torchlinearregressor__alpha": [0.01, 0.1]}
+    ),
+    "search at random": RandomizedSearchCV(
+        TorchLinearRegressor(penalty="l2"), {"alpha": [0.01, 0.1]}, n_iter=1, random_state=0
     ),
     "search within": make_pipeline(
         MinMaxScaler(), GridSearchCV(TorchLinearRegressor(penalty="l2"), {"alpha": [0.01, 0.1]})
