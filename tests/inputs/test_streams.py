@@ -201,6 +201,13 @@ def test_columns_are_chosen_by_name(frame, tmp_path):
     assert_array_equal(joined(chunks)[0], frame.assign(row=frame.index)[["z", "row"]])
 
 
+@pytest.mark.parametrize("source", [as_parquet, as_csv])
+def test_tables_to_predict_for_have_no_target(source, frame, tmp_path):
+    chunks = source(frame[["c", "a", "b"]], tmp_path, None, features=["a", "b", "c"], chunk_rows=9)
+    assert {y for _, y in chunks} == {None}
+    assert_array_equal(np.concatenate([X for X, _ in chunks]), frame[["a", "b", "c"]])
+
+
 def write(frame, path):
     frame.to_parquet(path, row_group_size=20) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
 

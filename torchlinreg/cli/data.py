@@ -14,7 +14,7 @@ from torchlinreg.cli.messages import UsageError, listed, one_line
 from torchlinreg.datasets import load_crop_yields
 from torchlinreg.inputs.files import read_table, unusable
 
-__all__ = ["BUILT_IN", "load"]
+__all__ = ["BUILT_IN", "find_columns", "load", "read_file"]
 
 BUILT_IN: dict[str, Callable[[], Any]] = {
     "diabetes": lambda: load_diabetes(as_frame=True, scaled=False),  # in years, kg/m² and so on, as real data is
@@ -47,17 +47,17 @@ def load(arguments: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, str
     if data in BUILT_IN:
         bunch = BUILT_IN[data]()
         frame, candidates = bunch.frame, list(bunch.frame.columns.drop(bunch.feature_names))
-        targets = _find_columns(data, arguments.target or candidates, candidates, "--target")
+        targets = find_columns(data, arguments.target or candidates, candidates, "--target")
         drop = [*drop, *(name for name in candidates if name not in targets)]
     else:
-        frame, decimal = _read_file(arguments)
+        frame, decimal = read_file(arguments)
         candidates = list(frame.columns)
         if frame.empty:
             raise UsageError(f"{data} holds no rows: give a table with a heading and at least a few rows")
         if not arguments.target:
             raise UsageError(f"name the column of {data} to predict with --target COL; it has {listed(candidates)}")
-        targets = _find_columns(data, arguments.target, candidates, "--target")
-    drop = _find_columns(data, drop, list(frame.columns), "--drop")
+        targets = find_columns(data, arguments.target, candidates, "--target")
+    drop = find_columns(data, drop, list(frame.columns), "--drop")
     X = frame.drop(columns=[*targets, *drop])
     y = frame[[name for name in targets if name not in drop]]
     if X.empty or y.empty:
@@ -70,7 +70,7 @@ def load(arguments: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, str
     return X, y, decimal
 
 
-def _read_file(arguments: argparse.Namespace) -> tuple[pd.DataFrame, str]:
+def read_file(arguments: argparse.Namespace) -> tuple[pd.DataFrame, str]:
     """Read the user's file, and return it with its decimal mark."""
     data = arguments.data
     try:
@@ -83,7 +83,7 @@ def _read_file(arguments: argparse.Namespace) -> tuple[pd.DataFrame, str]:
         raise UsageError(one_line(error)) from error
 
 
-def _find_columns(data: str, names: list[str], known: list[str], option: str) -> list[str]:
+def find_columns(data: str, names: list[str], known: list[str], option: str) -> list[str]:
     """Find the names among the columns, ignoring spaces around them and repetitions."""
     found = dict.fromkeys(name if name in known else name.strip() for name in names)
     for name in found:

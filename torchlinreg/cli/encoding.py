@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torchlinreg.cli.messages import listed
 from torchlinreg.inputs.files import FEW, is_text, number_pattern, numbers_in
 
-__all__ = ["DaysSinceFirst", "Encoding", "as_targets", "encode", "with_dates"]
+__all__ = ["ColumnParser", "DaysSinceFirst", "Encoding", "as_targets", "encode", "with_dates"]
 
 MOST_CATEGORIES = 20
 _NEARLY_ALL = 0.9
@@ -47,7 +47,7 @@ class DaysSinceFirst(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    first_ : Series of length n_features
+    first_ : ndarray of shape (n_features,)
         The earliest dates.
     n_features_in_ : int
         Number of columns.
@@ -59,13 +59,56 @@ class DaysSinceFirst(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Store the earliest date of each column."""
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         self.n_features_in_ = X.shape[1]
-        self.first_ = X.min()
+        self.first_ = X.min().to_numpy()
         return self
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Return the days since the earliest dates."""
         check_is_fitted(self)
         return ((X - self.first_) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+
+
+class ColumnParser(TransformerMixin, BaseEstimator):
+    """Parse the columns of a table as those of the training rows were parsed; what cannot be is missing.
+
+    Parameters
+    ----------
+    kinds : dict of str to str
+        The columns to keep, each with "number", "date" or "text".
+    decimal : {".", ","}, default="."
+        The decimal mark in texts such as "1.5 km".
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns.
+    """
+
+    def __init__(self, kinds: dict[str, str], decimal: str = "."):
+        self.kinds = kinds
+        self.decimal = decimal
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> "ColumnParser":
+        """Store the names."""
+        self.feature_names_in_ = np.asarray(list(self.kinds), dtype=object)
+        self.n_features_in_ = len(self.kinds)
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return the columns, parsed."""
+        check_is_fitted(self)
+        return pd.DataFrame({name: self._parse(X[name], kind) for name, kind in self.kinds.items()}, index=X.index)
+
+    def _parse(self, column: pd.Series, kind: str) -> pd.Series:
+        if kind == "date":
+            parsed = _parse_column(with_dates(column.to_frame()).iloc[:, 0], self.decimal)[0]
+            return parsed if is_datetime64_any_dtype(parsed) else pd.to_datetime(parsed, errors="coerce")
+        if kind == "text":
+            texts = column.map(str, na_action="ignore").astype(object)
+            return texts.where(texts.notna(), np.nan)
+        return pd.to_numeric(_parse_column(column, self.decimal)[0], errors="coerce").astype(np.float64)
 
 
 @dataclass
@@ -102,6 +145,12 @@ class Encoding:
             ),
         }
         return ColumnTransformer([(kind, steps[kind], list(names)) for kind, names in self.treatments.items()])
+
+    def parser(self, decimal: str) -> ColumnParser:
+        """Return the transformer that makes the table of another one with the same columns."""
+        kinds = {ONE_HOT: "text", DATES: "date"}
+        of_column = {name: kinds.get(kind, "number") for kind, names in self.treatments.items() for name in names}
+        return ColumnParser({name: of_column[name] for name in self.table}, decimal)
 
     def lines(self, most: int = 10) -> Iterator[str]:
         """Yield a line for each treatment, with its columns.

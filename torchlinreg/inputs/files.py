@@ -12,9 +12,9 @@ import pandas as pd
 
 from torchlinreg.inputs.frames import is_text, unusable
 
-__all__ = ["FEW", "is_text", "number_pattern", "numbers_in", "read_table", "unusable"]
+__all__ = ["FEW", "PARQUET", "find_format", "is_text", "number_pattern", "numbers_in", "read_table", "unusable"]
 
-_PARQUET = {".parquet", ".pq"}
+PARQUET = {".parquet", ".pq"}
 _SEPARATORS = ",;\t|"
 _MISSING = ["", "?", "-", "--", ".", "na", "Na", "N.A.", "n.a.", "none", "Null", "NIL", "nil", "missing", "#REF!"]
 _MISSING += ["NA", "N/A", "n/a", "<NA>", "NaN", "nan", "null", "NULL", "None", "#N/A", "#VALUE!", "#DIV/0!"]
@@ -56,14 +56,12 @@ def read_table(
     FileNotFoundError, ImportError
         If there is no such file, or no pyarrow to read it.
     """
-    if Path(path).suffix.lower() in _PARQUET:
+    if Path(path).suffix.lower() in PARQUET:
         return _tidied(_read_parquet(path), "."), "."
     try:
         # The file is read twice, and a pipe can be read once only
         whole = Path(path).read_bytes() if Path(path).is_fifo() else None
-        sample = _first_lines(path if whole is None else BytesIO(whole), encoding)
-        sep = {r"\t": "\t", "tab": "\t"}.get(sep, sep) or _separator(sample)
-        decimal = decimal or _decimal(sample, sep)
+        sep, decimal = find_format(path if whole is None else BytesIO(whole), sep, encoding, decimal)
         table = _read_csv(path if whole is None else BytesIO(whole), sep, encoding, decimal)
     except FileNotFoundError:
         raise
@@ -83,6 +81,13 @@ def read_table(
             r"for example --sep ':' or --sep '\s+' for spaces"
         )
     return _tidied(table, decimal), decimal
+
+
+def find_format(source: str | BytesIO, sep: str | None, encoding: str | None, decimal: str | None) -> tuple[str, str]:
+    """Return the separator and the decimal mark of a CSV file: those given, or what its first lines look like."""
+    sample = _first_lines(source, encoding)
+    sep = {r"\t": "\t", "tab": "\t"}.get(sep, sep) or _separator(sample)
+    return sep, decimal or _decimal(sample, sep)
 
 
 def number_pattern(decimal: str) -> str:

@@ -30,7 +30,8 @@ class Columns:
     is_single : bool
         Whether the target was named alone, so that y is one-dimensional.
     dtype, y_dtype : numpy.dtype
-        Types that `fit` gives a frame of these columns: float32 if all are that narrow, else float64.
+        Types that `fit` gives a frame of these columns: float32 if all are that narrow, else float64. None where there
+        is no target.
     """
 
     features: list[str]
@@ -38,13 +39,13 @@ class Columns:
     weight: str | None
     is_single: bool
     dtype: np.dtype
-    y_dtype: np.dtype
+    y_dtype: np.dtype | None
 
     @classmethod
     def choose(
         cls,
         schema: "pa.Schema",
-        target: str | Sequence[str],
+        target: str | Sequence[str] | None,
         features: Sequence[str] | None,
         sample_weight: str | None,
     ) -> Self:
@@ -53,7 +54,7 @@ class Columns:
         Parameters
         ----------
         schema : pyarrow.Schema
-        target : str or sequence of str
+        target : str or sequence of str, optional
         features : sequence of str, optional
             None takes all columns that are nothing else, but for an index of pandas.
         sample_weight : str, optional
@@ -64,7 +65,8 @@ class Columns:
             If a column is not there, is there twice, or is of dates.
         """
         is_single = isinstance(target, str)
-        targets, weights = [target] if is_single else list(target), [] if sample_weight is None else [sample_weight]
+        targets = [target] if is_single else [] if target is None else list(target)
+        weights = [] if sample_weight is None else [sample_weight]
         if features is None:
             apart = {*targets, *weights, *_index_columns(schema)}
             features = [name for name in schema.names if name not in apart]
@@ -77,11 +79,11 @@ class Columns:
                 raise ValueError(f"{there[name]} columns are named {name!r}; there are {', '.join(there)}.")
             if n_times > 1:
                 raise ValueError(f"The column {name!r} is named twice among features, target and sample_weight.")
-        for names, what in ((features, "feature"), (targets, "target")):
-            if not names:
-                raise ValueError(f"No {what} is left among the columns {', '.join(there)}.")
-        types = (_float_type(schema, names) for names in (features, targets))
-        return cls(features, targets, sample_weight, is_single, *types)
+        if not features or not (targets or target is None):
+            what = "target" if features else "feature"
+            raise ValueError(f"No {what} is left among the columns {', '.join(there)}.")
+        y_dtype = _float_type(schema, targets) if targets else None
+        return cls(features, targets, sample_weight, is_single, _float_type(schema, features), y_dtype)
 
     @property
     def names(self) -> list[str]:
@@ -109,15 +111,17 @@ class Columns:
         if buffer is None:
             buffer = np.empty((table.num_rows, len(self.features)), self.dtype)
         X = buffer[: table.num_rows]
-        y = np.empty((table.num_rows, len(self.targets)), self.y_dtype)
         _copy(table, self.features, X, "X")
-        _copy(table, self.targets, y, "y")
-        chunk = pd.DataFrame(X, columns=self._heading, copy=False), y[:, 0] if self.is_single else y
-        if self.weight is None:
-            return chunk
-        weight = np.empty((table.num_rows, 1))
-        _copy(table, [self.weight], weight, "sample_weight")
-        return (*chunk, weight[:, 0])
+        chunk, y = (pd.DataFrame(X, columns=self._heading, copy=False),), None
+        if self.targets:
+            y = np.empty((table.num_rows, len(self.targets)), self.y_dtype)
+            _copy(table, self.targets, y, "y")
+        chunk += (y[:, 0] if self.is_single else y,)
+        if self.weight is not None:
+            weight = np.empty((table.num_rows, 1))
+            _copy(table, [self.weight], weight, "sample_weight")
+            chunk += (weight[:, 0],)
+        return chunk
 
 
 def _index_columns(schema: "pa.Schema") -> list[str]:

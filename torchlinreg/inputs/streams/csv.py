@@ -92,7 +92,7 @@ class CSVChunks(TableFiles):
 
 def csv_chunks(
     paths: str | os.PathLike | Sequence[str | os.PathLike],
-    target: str | Sequence[str],
+    target: str | Sequence[str] | None,
     *,
     features: Sequence[str] | None = None,
     sample_weight: str | None = None,
@@ -110,8 +110,9 @@ def csv_chunks(
     ----------
     paths : path, or sequence of paths
         Files with a heading each, and the same columns.
-    target : str or sequence of str
-        Column to predict, for a one-dimensional `y`; or a list of columns.
+    target : str, sequence of str or None
+        Column to predict, for a one-dimensional `y`; or a list of columns. None, for tables to predict for, makes each
+        `y` None.
     features : sequence of str, default=None
         Columns to learn from; None means all others.
     sample_weight : str, default=None
@@ -137,10 +138,10 @@ def csv_chunks(
         If pyarrow is not installed, the extra `parquet`.
     """
     import_arrow()
-    written = _check_format(sep, decimal, encoding)
+    written = check_format(sep, decimal, encoding)
     paths, columns, parts = list_paths(paths), None, []
     for path in paths:
-        names, start = _read_heading(path, written)
+        names, start = read_heading(path, written)
         if columns is None:
             columns = Columns.choose(_find_schema(path, start, names, written), target, features, sample_weight)
             size = rows_in_chunk(chunk_rows, columns.dtype.itemsize * len(columns.features))
@@ -151,7 +152,7 @@ def csv_chunks(
     return CSVChunks(paths, columns, size, written, parts)
 
 
-def _check_format(sep: str, decimal: str, encoding: str) -> Format:
+def check_format(sep: str, decimal: str, encoding: str) -> Format:
     """Return the format of files in which a line can be told by its bytes; refuse others."""
     marks = sep + decimal + chr(NEWLINE) + chr(QUOTE)
     try:
@@ -172,7 +173,7 @@ def _read_bytes(path: str, start: int, stop: int) -> bytes:
         return file.read(stop - start)
 
 
-def _read_heading(path: str, written: Format) -> tuple[list[str], int]:
+def read_heading(path: str, written: Format) -> tuple[list[str], int]:
     """Return the names of the columns, and where the rows begin."""
     line = b""
     with open(path, "rb") as file:

@@ -90,7 +90,7 @@ class _Position:
 
 def parquet_chunks(
     paths: str | os.PathLike | Sequence[str | os.PathLike],
-    target: str | Sequence[str],
+    target: str | Sequence[str] | None,
     *,
     features: Sequence[str] | None = None,
     sample_weight: str | None = None,
@@ -106,8 +106,9 @@ def parquet_chunks(
     ----------
     paths : path, or sequence of paths
         Files with the same columns.
-    target : str or sequence of str
-        Column to predict, for a one-dimensional `y`; or a list of columns.
+    target : str, sequence of str or None
+        Column to predict, for a one-dimensional `y`; or a list of columns. None, for tables to predict for, makes each
+        `y` None.
     features : sequence of str, default=None
         Columns to learn from; None means all others, without an index that pandas has stored.
     sample_weight : str, default=None
@@ -158,6 +159,19 @@ def parquet_chunks(
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             groups += [(at, group, n_rows) for group, n_rows in enumerate(sizes) if n_rows]
     return ParquetChunks(paths, columns, size, groups)
+
+
+def read_names(path: str) -> list[str]:
+    """Return the names of the columns of a file, without that of an index that has no name.
+
+    Raises
+    ------
+    ValueError, ImportError
+        If it cannot be read.
+    """
+    import_arrow()
+    with _open(path) as file:
+        return [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
 
 
 def _open(path: str, **options):
