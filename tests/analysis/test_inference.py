@@ -41,7 +41,7 @@ def test_same_as_statsmodels(table, fit_intercept, weighted, loss):
     assert not hasattr(model, "coef_")
 
 
-def test_level_names_and_containers(table):
+def test_level_names_and_containers(table, device):
     X, y, _ = table
     frame = pd.DataFrame(X, columns=["mass (kg)", "b", "c", "d"])
     found = summary(TorchLinearRegressor(), frame, y[:, 0], confidence_level=0.9)
@@ -49,9 +49,9 @@ def test_level_names_and_containers(table):
     assert found.columns.to_list() == expected.columns.to_list()
     assert_allclose(found, expected, rtol=1e-8)
     assert found.index.to_list() == [*frame.columns, "intercept"]
-    for container in (sparse.csr_array, torch.tensor):
-        target = torch.tensor(y[:, 0]) if container is torch.tensor else y[:, 0]
-        again = summary(TorchLinearRegressor(), container(X), target, confidence_level=0.9)
+    tensors = torch.tensor(X, device=device), torch.tensor(y[:, 0], device=device)
+    for features, target in ((sparse.csr_array(X), y[:, 0]), tensors):
+        again = summary(TorchLinearRegressor(), features, target, confidence_level=0.9)
         assert_allclose(again, found, rtol=1e-8)
 
 

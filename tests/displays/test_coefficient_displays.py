@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from torchlinreg import TorchLinearRegressor
 from torchlinreg.displays import CoefficientDisplay, RegularizationPathDisplay, coefficients
+from torchlinreg.inference import summary
 
 ALPHAS = [10.0, 1.0, 0.1]
 LONG = "onehotencoder__the_street_that_it_is_in_North"
@@ -68,6 +69,15 @@ def test_intervals_from_frame(pyplot):
     assert display.figure_ is display.ax_.figure
     assert list(display.axes_) == [display.ax_]
     assert_all_inside(display.figure_)
+
+
+def test_intervals_of_a_summary(pyplot, frame, rng):
+    X, y = frame[0], frame[1] + rng.normal(size=30)
+    table = summary(TorchLinearRegressor(), X, y, confidence_level=0.9)
+    display = CoefficientDisplay.from_frame(table, intercept=True)
+    assert rows(display.ax_) == ["size", "age", "rooms", "intercept"]
+    assert_array_equal(display.scatters_[0].get_offsets()[:, 0], table["Coef."])
+    assert_array_equal([segment[:, 0] for segment in display.lines_[0].get_segments()], table[["[0.05", "0.95]"]])
 
 
 def test_intervals_that_cross_zero_are_grey(pyplot):

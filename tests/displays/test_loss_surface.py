@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_coefficient_displays import legend
+from test_coefficient_displays import assert_all_inside, legend
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.analysis.surface import Fitted
@@ -98,14 +98,17 @@ def test_contours_with_arrows_the_way_that_steps_go(pyplot, table):
 
 
 @AT_AN_END
-def test_targets_pipelines_searches_and_containers(pyplot, table):
+def test_targets_pipelines_searches_and_containers(pyplot, table, device):
     X, y, weight = table
     model = TorchLinearRegressor(penalty="l2", alpha=[0.1, 0.2]).fit(X, y, weight)
     expected = LossSurfaceDisplay.from_estimator(model, X, y, features=2, target=1, sample_weight=weight)
     alone = TorchLinearRegressor(penalty="l2", alpha=0.2).fit(X, y[:, 1], weight)
-    for container in (np.asarray, sparse.csr_array, torch.tensor):
-        target = torch.tensor(y[:, 1]) if container is torch.tensor else y[:, 1]
-        found = LossSurfaceDisplay.from_estimator(alone, container(X), target, features=["x2"], sample_weight=weight)
+    tensors = torch.tensor(X, device=device), torch.tensor(y[:, 1], device=device)
+    for features, target in ((X, y[:, 1]), (sparse.csr_array(X), y[:, 1]), tensors):
+        options = {"features": ["x2"], "sample_weight": weight, "path": "fit"}
+        found = LossSurfaceDisplay.from_estimator(
+            alone, features, target, limits=[expected.grid[0][[0, -1]]], **options
+        )
         assert_allclose(found.objective, expected.objective, rtol=1e-8)
     search = TorchLinearRegressorCV(alphas=[0.2]).fit(X, y[:, 1], weight)
     found = LossSurfaceDisplay.from_estimator(search, X, y[:, 1], features=2, sample_weight=weight)
@@ -160,6 +163,13 @@ def test_estimators_whose_objective_is_not_known_are_refused(pyplot, table):
         LossSurfaceDisplay.from_estimator(mixing, X / 10, y)
     with pytest.raises(ValueError, match=r"grid has 1 axes of \(3,\) values, objective has shape \(2,\)"):
         LossSurfaceDisplay([[0, 1, 2]], [0, 1], [1]).plot()
+
+
+def test_long_names_and_dollars_are_written_as_they_are(pyplot):
+    names = {"feature_names": [f"${'a' * 40} (km per hour)"], "target_name": "income (1000 $)"}
+    display = LossSurfaceDisplay([[0, 1]], [1, 2], [0], **names).plot()
+    assert_all_inside(display.figure_)
+    assert display.ax_.get_xlabel() == f"Coefficient of \\${'a' * 14}…aa\n(1000 \\$ per km per hour)"
 
 
 @pytest.mark.parametrize(

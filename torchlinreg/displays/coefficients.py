@@ -69,7 +69,7 @@ class CoefficientDisplay:
     See Also
     --------
     CoefficientDisplay.from_estimator : Draw the bootstrap intervals of an estimator.
-    CoefficientDisplay.from_frame : Draw the DataFrame that `torchlinreg.bootstrap` returns.
+    CoefficientDisplay.from_frame : Draw the DataFrame that `bootstrap` or `summary` returns.
 
     Examples
     --------
@@ -180,13 +180,13 @@ class CoefficientDisplay:
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> "CoefficientDisplay":
-        """Draw the DataFrame that `torchlinreg.bootstrap` returns, or some rows of it.
+        """Draw what `torchlinreg.bootstrap` or `torchlinreg.inference.summary` returns, or some rows of it.
 
         Parameters
         ----------
         frame : DataFrame
-            A row for each feature, or for each target and feature, with columns estimate, low and high. The last row
-            of a target may be "intercept".
+            A row for each feature, or for each target and feature, with columns estimate, low and high, or as
+            statsmodels names them. The last row of a target may be "intercept".
         %(intercept)s
         target_names : iterable of str or None, default=None
             Of length n_targets; None takes those that `frame` has.
@@ -210,7 +210,9 @@ class CoefficientDisplay:
             if `max_features` is below one, or if `ax` does not hold an axes for each target.
         %(no_matplotlib)s
         """
-        missing = [column for column in ("estimate", "low", "high") if column not in frame.columns]
+        ends = [name for name in map(str, frame.columns) if name.startswith("[") or name.endswith("]")]
+        columns = ["Coef.", *ends] if "Coef." in frame.columns and len(ends) == 2 else ["estimate", "low", "high"]
+        missing = [column for column in columns if column not in frame.columns]
         if missing:
             raise ValueError(f"frame lacks the columns {missing}: pass what torchlinreg.bootstrap returns")
         if frame.empty:
@@ -224,7 +226,7 @@ class CoefficientDisplay:
         features = tables[0].index
         if not all(table.index.equals(features) for table in tables):
             raise ValueError("the targets of frame differ in their features: give each the same, in the same order")
-        numbers = (np.stack([table[column] for table in tables]) for column in ("estimate", "low", "high"))
+        numbers = (np.stack([table[column] for table in tables]) for column in columns)
         display = cls(*numbers, feature_names=features, target_names=target_names, feature_stds=feature_stds)
         show = {"sort": sort, "max_features": max_features}
         return display.plot(ax, **show, scatter_kwargs=scatter_kwargs, line_kwargs=line_kwargs)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS_IN_A_ROW = 3
+LABEL = 36  # letters of a label in one line, beside which an axis has room for its power of ten
 # Told apart by readers who are colour-blind, and on light and dark grounds (Okabe & Ito 2008, "Color universal design")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 GREY = "0.5"
@@ -107,18 +108,20 @@ def coefficient_label(feature: str, target: str | None = None) -> str:
     Parameters
     ----------
     feature : str
-        Name of the column, or "intercept".
+        Name of the column as `labels` returns it, or "intercept".
     target : str, optional
         Name of the target.
     """
-    unit = None if target is None else split_unit(target)[1]
+    unit = None if target is None else split_unit(shorten(target))[1]
     if feature == "intercept":
         label = "Intercept"
     else:
         feature, of_feature = split_unit(feature)
         label = f"Coefficient of {feature}"
         unit = None if unit is None or of_feature is None else f"{unit} per {of_feature}"
-    return shorten(label if unit is None else f"{label} ({unit})", 48)
+    if unit is None:
+        return label
+    return f"{label} ({unit})" if len(label + unit) <= LABEL else f"{label}\n({unit})"
 
 
 def coefficients_label(target: str, factor: str = "") -> str:

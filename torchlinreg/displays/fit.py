@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from torchlinreg.displays.docstrings import substitute
-from torchlinreg.displays.drawing import axes_or_new, column_name, import_matplotlib, last_step, merge_style, to_array
+from torchlinreg.displays.drawing import (
+    axes_or_new,
+    column_name,
+    import_matplotlib,
+    last_step,
+    merge_style,
+    shorten,
+    to_array,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,7 +150,7 @@ class FitDisplay:
         if isinstance(X, pd.DataFrame):  # a regressor fitted on named columns warns when the names are missing
             grid = pd.DataFrame(grid, columns=X.columns)
         y_line = np.ravel(estimator.predict(grid))
-        names = {"feature_name": column_name(X, "x"), "target_name": column_name(y, "y")}
+        names = {"feature_name": shorten(column_name(X, "x"), 48), "target_name": shorten(column_name(y, "y"), 48)}
         if band is not None:
             names["band_name"] = _band_name(*band)
             band = tuple(np.ravel(edge.predict(grid)) for edge in band)

@@ -262,7 +262,7 @@ class LossSurfaceDisplay:
             self._draw_path(matplotlib, path_kwargs, tangent_kwargs, n_tangents)
         style = {"marker": "*", "markersize": 14, "linestyle": "none", "color": "white", "markeredgecolor": "black"}
         self.ax_.plot(*marked, **style, zorder=5, label="fitted")
-        self.ax_.legend()
+        self.ax_.legend(fontsize="small")
         return self
 
     def _surface(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
