@@ -15,7 +15,7 @@ from torchlinreg.displays import LossCurveDisplay, LossSurfaceDisplay
 X, y = make_linear(n_samples=500, coef=(2, -3.4), noise=1.0, random_state=0)
 X *= [1.0, 0.3]  # the second column is in larger units
 
-sgd = TorchLinearRegressor(learning_rate=0.02, batch_size=50, max_iter=100, random_state=0, verbose=20)
+sgd = TorchLinearRegressor(learning_rate=0.02, batch_size=50, max_iter=250, random_state=0, verbose=50)
 sgd.fit(X, y)
 
 # %%

@@ -84,6 +84,12 @@ def test_public_names_exist_and_are_documented(name):
         assert public.__doc__.strip()
 
 
+def test_the_gallery_is_short_programs():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "examples" / "gallery").glob("*.py")}
+    assert len(lengths) >= 8
+    assert max(lengths.values()) < 40, lengths
+
+
 def test_every_public_name_is_in_the_reference():
     named = set(re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
     public = {name for name in torchlinreg.__all__ if name != "__version__"}
