@@ -34,7 +34,7 @@ class Format:
     encoding: str
 
     def parse(self, text: bytes, names: list[str] | None, used: list[str] | None = None) -> "pa.Table":
-        """Return a table.
+        """Return a table; one of no rows for empty lines.
 
         Parameters
         ----------
@@ -45,8 +45,10 @@ class Format:
         used : list of str, optional
             Columns to return; by default all.
         """
-        from pyarrow import BufferReader, csv  # noqa: PLC0415 - an extra
+        from pyarrow import BufferReader, csv, nulls, table  # noqa: PLC0415 - an extra
 
+        if not text.strip():  # which pyarrow refuses
+            return table({name: nulls(0) for name in used or names})
         if self.encoding != UTF_8:
             text = text.decode(self.encoding).encode()
         return csv.read_csv(
