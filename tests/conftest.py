@@ -14,13 +14,15 @@ if _processes > 1:
 
 import numpy as np
 import pytest
-import torch
+import sklearn
+from sklearn.utils.fixes import parse_version
 
 from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine.objective.linear_model import MODELS
 from torchlinreg.engine.preconditioning import choose
+from torchlinreg.engine.runtime.devices import current_accelerator
 
-ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
+ACCELERATOR = current_accelerator(check_available=True)
 DEVICES = ["cpu"] if ACCELERATOR is None else ["cpu", ACCELERATOR.type]
 # What pretends changes the process for good: it is imported where a process was started for it alone
 collect_ignore = ["support"]
@@ -32,6 +34,14 @@ MODES = {"untuned": {}, "textbook": {"learning_rate": 0.005, "max_iter": 3}}
 # For searches among a few alphas, made for something else than the choice: the best of few is often the first or last,
 # which the estimator rightly warns of. test_paths.py hears when it does.
 AT_AN_END = pytest.mark.filterwarnings("ignore:alpha_=.* is the (smallest|largest) of:UserWarning")
+
+
+def needs_scikit_learn(version: str, reason: str):
+    """Return a mark for what an older scikit-learn has not got; what is skipped is reported with the reason."""
+    return pytest.mark.skipif(parse_version(sklearn.__version__) < parse_version(version), reason=reason)
+
+
+NEEDS_CALLBACKS = needs_scikit_learn("1.9", "scikit-learn before 1.9 has no callbacks")
 
 
 @pytest.fixture(params=sorted(MODELS))

@@ -73,7 +73,7 @@ def test_path_takes_names_from_the_transformers(pyplot, frame):
 
 
 def test_path_of_scikit_learn(pyplot, frame):
-    alphas, coefs, _ = lasso_path(frame[0].to_numpy(), frame[1], alphas=20)
+    alphas, coefs, _ = lasso_path(frame[0].to_numpy(), frame[1], alphas=np.geomspace(100, 0.1, 20))
     display = RegularizationPathDisplay(alphas, np.moveaxis(coefs, -1, 0)).plot()
     assert_array_equal(display.lines_[0, 1].get_ydata(), coefs[1, ::-1])
     assert display.alpha_lines_ == []

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import AT_AN_END
+from conftest import AT_AN_END, NEEDS_CALLBACKS
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
@@ -19,6 +19,8 @@ from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.callbacks import Checkpoint
 from torchlinreg.engine.runtime.checkpoint import CheckpointFile
 from torchlinreg.losses import EpsilonInsensitive, Huber, Quantile, SquaredError
+
+pytestmark = NEEDS_CALLBACKS
 
 TEXTBOOK = {"learning_rate": 0.005, "max_iter": 4, "batch_size": 16, "random_state": 0}
 

@@ -7,8 +7,11 @@ compare numbers, or look at what training leaves behind, may depend on the confi
 too. (They ask for more digits than float32 has.)
 """
 
+import warnings
+
 import pytest
 from conftest import AT_AN_END
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
@@ -89,7 +92,11 @@ warned_of = pytest.mark.filterwarnings("ignore:alpha=0.01 has no effect with pen
 @AT_AN_END
 @parametrize_with_checks(IN_FULL)
 def test_check_estimator(estimator, check):
-    check(estimator)
+    with warnings.catch_warnings():
+        if name_of(check) == "check_n_features_in_after_fitting" and estimator.get_params().get("loss") == "huber":
+            # Before scikit-learn 1.9 on ten rows, five of which are fitted exactly: the scale of the loss goes to zero
+            warnings.simplefilter("ignore", ConvergenceWarning)
+        check(estimator)
 
 
 @warned_of

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from conftest import needs_scikit_learn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone, is_regressor
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -243,6 +244,7 @@ def weights(y):
     return np.random.default_rng(1).uniform(0.1, 3.0, size=len(y))
 
 
+@needs_scikit_learn("1.9", "an older Pipeline asks for a request of its own to score with weights")
 def test_routing_of_sample_weight(ours, data):
     X, y = data
 

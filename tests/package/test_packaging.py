@@ -9,11 +9,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.version import Version
 
 import torchlinreg
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOWEST_EXTRAS = ["plot", "parquet", "progress", "scaling", "export", "dask", "bench", "test"]
 COMMUNITY = ["CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md", ".pre-commit-config.yaml"]
 TEMPLATES = [".github/ISSUE_TEMPLATE/bug_report.yml", ".github/ISSUE_TEMPLATE/feature_request.yml"]
 
@@ -74,6 +76,17 @@ def test_every_requirement_is_pinned_once():
     for extra in PROJECT["optional-dependencies"].values():
         asked |= requirement_names(extra)
     assert asked - {"torchlinreg"} <= set(names)
+
+
+def test_the_lowest_versions_are_those_that_are_tried():
+    extras = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"], *(line for extra in LOWEST_EXTRAS for line in extras[extra])]
+    floors = dict(line.split(">=") for line in asked if not line.startswith("torchlinreg["))
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    tried = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {canonical(name.partition("[")[0]): Version(floor) for name, floor in floors.items()} == {
+        name: Version(version) for name, version in tried.items()
+    }
 
 
 @pytest.mark.parametrize("name", torchlinreg.__all__)

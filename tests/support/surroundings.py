@@ -50,8 +50,8 @@ def switched(get, switch, value):
         switch(found)
 
 
-PRODUCTS = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
-NEW_SWITCHES = hasattr(torch.backends, "fp32_precision")
+NEW_SWITCHES = hasattr(torch.backends, "fp32_precision")  # from torch 2.9 on
+PRODUCTS = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul] if NEW_SWITCHES else []
 
 
 def precisions():
@@ -71,7 +71,7 @@ def precision(value=None, **of_switches):
     """Set the old switch, and after it the new ones: of all backends, of CUDA's products and of those of the CPU."""
     if value is not None:
         torch.set_float32_matmul_precision(value)
-    switches = dict(zip(("every", "cuda", "cpu"), (torch.backends, *PRODUCTS), strict=True))
+    switches = dict(zip(("every", "cuda", "cpu"), (torch.backends, *PRODUCTS), strict=NEW_SWITCHES))
     for name, new in of_switches.items():
         switches[name].fp32_precision = new
     try:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from numbers import Real
 
 from sklearn.base import _fit_context
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
@@ -13,7 +12,7 @@ from torchlinreg.estimators.parameters.constraints import SHARED_CONSTRAINTS, fi
 from torchlinreg.estimators.parameters.refusals import check_overflow, check_stream, offers_streams, warn_of_idle
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
 from torchlinreg.estimators.parameters.values import Parameters, find_defaults
-from torchlinreg.estimators.training.callbacks import begin_epochs, tell_epochs
+from torchlinreg.estimators.training.callbacks import CallbackSupportMixin, begin_epochs, tell_epochs, with_callbacks
 from torchlinreg.estimators.training.chunked import learn_from_chunks, learn_from_rows
 from torchlinreg.estimators.training.holdout import UserData, hold_out, score_on
 from torchlinreg.estimators.training.reports import warn_of_fit

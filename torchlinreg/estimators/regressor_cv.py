@@ -6,7 +6,6 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import _fit_context
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import indexable
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -23,7 +22,7 @@ from torchlinreg.estimators.parameters.refusals import OVERFLOW, check_overflow,
 from torchlinreg.estimators.parameters.settings import make_settings, place_rows
 from torchlinreg.estimators.parameters.values import Parameters, find_defaults
 from torchlinreg.estimators.regressor import TorchLinearRegressor
-from torchlinreg.estimators.training.callbacks import Folds
+from torchlinreg.estimators.training.callbacks import CallbackSupportMixin, Folds, with_callbacks
 from torchlinreg.estimators.training.holdout import UserData
 from torchlinreg.estimators.training.reports import advise_rate, describe_end, warn_of_search, warn_of_unfinished
 from torchlinreg.estimators.training.train import learning

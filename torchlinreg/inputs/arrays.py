@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import check_non_negative, validate_data
 
 from torchlinreg.engine.data.matrices.csr import CSROperator
 from torchlinreg.engine.data.moments import sum_is_finite
+from torchlinreg.engine.fit.stream import ALL_ZERO
 from torchlinreg.engine.runtime.devices import carry, widest
 from torchlinreg.inputs.frames import FLOATS, advice, float_types, naming_columns, refuse_dates
 
@@ -69,14 +70,15 @@ def check_weight(sample_weight, X, *, to_mean_one: bool = True, allow_zeros: boo
         sample_weight = to_numpy(sample_weight, "sample_weight")
     if isinstance(sample_weight, Number) and not isinstance(sample_weight, Real):
         raise ValueError(f"Complex data not supported: sample_weight={sample_weight!r}; give real numbers.")
+    n_rows = X.shape[0]
     with naming_columns(sample_weight=sample_weight):
-        rows = np.empty((X.shape[0], 0))
-        weight = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=allow_zeros
-        )
-        assert_all_finite(
-            weight, input_name="sample_weight"
-        )  # which _check_sample_weight does not do for a single number
+        given = np.full(n_rows, sample_weight) if isinstance(sample_weight, Number) else sample_weight
+        weight = check_array(given, ensure_2d=False, dtype=np.float64, order="C", input_name="sample_weight")
+        if weight.shape != (n_rows,):
+            raise ValueError(f"sample_weight.shape == {weight.shape}, expected a number or 1D: ({n_rows},).")
+        check_non_negative(weight, "`sample_weight`")
+    if not (allow_zeros or weight.any()):
+        raise ValueError(ALL_ZERO)
     return scale_to_mean_one(weight) if to_mean_one else weight
 
 
@@ -90,7 +92,7 @@ def scale_to_mean_one(weight: np.ndarray) -> np.ndarray:
     """
     largest = weight.max()
     if largest == 0:
-        raise ValueError("sample_weight must not be all zero: no row would be left to learn from.")
+        raise ValueError(ALL_ZERO)
     weight = weight / largest  # first, as the mean could overflow
     return weight / weight.mean()
 

@@ -110,7 +110,7 @@ def test_shares_of_the_absolute_values_are_an_axis(table):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 def test_sparse_rows_are_as_dense_ones(rng, penalty, fit_intercept):
-    X = sparse.random_array((N_ROWS, 8), density=0.3, rng=rng, format="csr")
+    X = sparse.random_array((N_ROWS, 8), density=0.3, random_state=rng, format="csr")
     y = X @ rng.normal(size=8) + 0.1 * rng.normal(size=N_ROWS) + 1
     parameters = {"penalty": penalty, "fit_intercept": fit_intercept}
     mine = compare(parameters, {"alpha": ALPHAS}, X, y)

@@ -261,7 +261,7 @@ def test_very_wide_tables_are_never_filled(rng, monkeypatch, never_filled, alpha
 
 
 def test_wide_least_squares_is_that_of_lsqr(rng):
-    X = sparse.random_array((500, 6000), density=0.005, rng=rng, format="csr")
+    X = sparse.random_array((500, 6000), density=0.005, random_state=rng, format="csr")
     y = X @ rng.normal(size=6000) + 3.0
     mean = X.mean(0)
     centred = LinearOperator(

@@ -112,7 +112,7 @@ def test_sparse(table, name):
 
 
 def test_wide_sparse(rng):
-    X = sparse.random_array((300, 5000), density=0.01, rng=rng, format="csr")
+    X = sparse.random_array((300, 5000), density=0.01, random_state=rng, format="csr")
     y = X @ rng.normal(size=5000)
     expected = TorchLinearRegressor(penalty="l2", alpha=0.1).fit(X, y)
     fitted = TorchLinearRegressor(penalty="l2", alpha=0.1, device=NAME).fit(X, y)

@@ -7,10 +7,9 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from conftest import AT_AN_END
+from conftest import AT_AN_END, NEEDS_CALLBACKS
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.callback import ProgressBar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneOut, cross_val_score
@@ -159,6 +158,7 @@ class Recorder:
 
 
 @AT_AN_END
+@NEEDS_CALLBACKS
 @pytest.mark.parametrize("parameters", [SMALL, TEXTBOOK], ids=["untuned", "textbook"])
 def test_callbacks_see_the_folds_and_the_fit_to_all_rows_as_tasks(table, parameters):
     X, y, _ = table
@@ -170,7 +170,10 @@ def test_callbacks_see_the_folds_and_the_fit_to_all_rows_as_tasks(table, paramet
 
 
 @AT_AN_END
+@NEEDS_CALLBACKS
 def test_a_progress_bar_and_a_checkpoint(table, tmp_path, capsys):
+    from sklearn.callback import ProgressBar  # noqa: PLC0415
+
     X, y, _ = table
     checkpoint = Checkpoint(tmp_path / "model.safetensors")
     model = TorchLinearRegressorCV(**SMALL).set_callbacks(ProgressBar(), checkpoint).fit(X, y)

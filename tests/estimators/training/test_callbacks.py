@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from torchlinreg import TorchLinearRegressor
+
+callback = pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
 
 TEXTBOOK = {"learning_rate": 0.05, "max_iter": 4, "batch_size": 10, "shuffle": False}
 
@@ -98,7 +99,7 @@ def test_a_callback_stops_untuned_mode(table, backend):
 
 def test_scoring_monitor_alone(table, backend):
     X, y = table
-    monitor = ScoringMonitor(scoring="r2")
+    monitor = callback.ScoringMonitor(scoring="r2")
     weight = np.linspace(1, 2, 60)
     model = TorchLinearRegressor(backend=backend, **TEXTBOOK).set_callbacks(monitor).fit(X, y, sample_weight=weight)
     log = monitor.get_logs().data_as_pandas
@@ -110,7 +111,7 @@ def test_scoring_monitor_alone(table, backend):
 
 def test_scoring_monitor_on_frames(table):
     X, y = table
-    monitor = ScoringMonitor(scoring=["r2", "neg_mean_squared_error"])
+    monitor = callback.ScoringMonitor(scoring=["r2", "neg_mean_squared_error"])
     TorchLinearRegressor(**TEXTBOOK).set_callbacks(monitor).fit(pd.DataFrame(X, columns=list("abc")), y)
     log = monitor.get_logs().data_as_pandas
     assert log[["r2", "neg_mean_squared_error"]].notna().all(axis=None)
@@ -119,7 +120,7 @@ def test_scoring_monitor_on_frames(table):
 @pytest.mark.parametrize("learning_rate", [0.05, "auto"])
 def test_scoring_monitor_in_a_pipeline_and_a_search(table, learning_rate):
     X, y = table
-    monitor = ScoringMonitor(scoring="r2")
+    monitor = callback.ScoringMonitor(scoring="r2")
     model = TorchLinearRegressor(**{**TEXTBOOK, "learning_rate": learning_rate}).set_callbacks(monitor)
     pipeline = make_pipeline(StandardScaler(), model).fit(X, y)
     log = monitor.get_logs().data_as_pandas
@@ -136,13 +137,13 @@ def test_progress_bar_everywhere(table, capsys, n_jobs):
     X, y = table
     for learning_rate in (0.05, "auto"):
         model = TorchLinearRegressor(**{**TEXTBOOK, "learning_rate": learning_rate})
-        clone(model).set_callbacks(ProgressBar()).fit(X, y)
+        clone(model).set_callbacks(callback.ProgressBar()).fit(X, y)
         assert "TorchLinearRegressor - fit" in capsys.readouterr().out
         pipeline = make_pipeline(StandardScaler(), model)
-        clone(pipeline).set_callbacks(ProgressBar()).fit(X, y)
+        clone(pipeline).set_callbacks(callback.ProgressBar()).fit(X, y)
         assert "TorchLinearRegressor - fit" in capsys.readouterr().out
         search = GridSearchCV(pipeline, {"torchlinearregressor__batch_size": [10, 20]}, cv=2, n_jobs=n_jobs)
-        search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
+        search.set_callbacks(callback.ProgressBar(max_propagation_depth=None)).fit(X, y)
         assert "TorchLinearRegressor - fit" in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import NEEDS_CALLBACKS
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -146,6 +147,7 @@ class Presses:
             raise KeyboardInterrupt
 
 
+@NEEDS_CALLBACKS
 def test_from_a_callback(table):
     for learning_rate in (RATE, "auto"):
         model = TorchLinearRegressor(learning_rate=learning_rate, shuffle=False).set_callbacks(Presses())
@@ -154,6 +156,7 @@ def test_from_a_callback(table):
         assert np.isfinite(model.coef_).all()
 
 
+@NEEDS_CALLBACKS
 def test_losses_at_two_scales_of_the_residuals_do_not_compare(rng):
     X, spread = rng.normal(size=(200, 2)), np.where(np.arange(200) < 90, 1.0, 1e-3)
     # Half of the targets hardly differ: the scale begins too small, and the loss rises with it

@@ -9,6 +9,22 @@ ROOM = 0.7  # of the free memory of a device, that features may take
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+def current_accelerator(*, check_available: bool = False) -> torch.device | None:
+    """Return the accelerator that torch was built for, or None; `torch.accelerator` has it from torch 2.7 on.
+
+    Parameters
+    ----------
+    check_available : bool, default=False
+        Whether it has to be present on this machine.
+    """
+    if torch.__version__ >= "2.7":
+        return torch.accelerator.current_accelerator(check_available=check_available)
+    backends = {"cuda": torch.cuda, "mps": torch.backends.mps, "xpu": torch.xpu}
+    built = (torch.backends.cuda.is_built(), torch.backends.mps.is_built(), torch.xpu._is_compiled())
+    kinds = [kind for kind, is_built in zip(backends, built, strict=True) if is_built]
+    return next((torch.device(kind) for kind in kinds if not check_available or backends[kind].is_available()), None)
+
+
 def resolve_device(device: str | torch.device | None, home: torch.device) -> torch.device:
     """Return the device to train on.
 
@@ -27,8 +43,7 @@ def resolve_device(device: str | torch.device | None, home: torch.device) -> tor
     if device is None:
         return home
     if device == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
+        return current_accelerator(check_available=True) or torch.device("cpu")
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)

@@ -8,12 +8,13 @@ from threading import Lock
 
 import torch
 
+from torchlinreg.engine.runtime.devices import current_accelerator
 from torchlinreg.engine.runtime.threads import one_thread
 
 ONE_THREAD_ELEMENTS = 2**22  # features that are computed with at once; up to here, and
 ONE_THREAD_OPERATIONS = 2**29  # multiplications in a factorisation, libraries get no threads of their own
 FULL = ("none", "ieee")  # precisions of products that are no shortcuts
-_ACCELERATOR = torch.accelerator.current_accelerator()
+_ACCELERATOR = current_accelerator()
 _AUTOCAST = ["cpu"] if _ACCELERATOR is None else ["cpu", _ACCELERATOR.type]
 # Of the backends that have shortcuts; torch before 2.9 has one switch for all of them
 _SWITCHES = (

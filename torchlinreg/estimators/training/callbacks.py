@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 
+import sklearn
 import torch
 
 from torchlinreg.engine.fit.plan import textbook_batch
@@ -10,6 +12,29 @@ from torchlinreg.estimators.parameters.values import Parameters
 from torchlinreg.estimators.training.holdout import UserData
 from torchlinreg.estimators.training.reports import print_epoch
 from torchlinreg.inputs.coefficients import split_theta
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn before 1.9
+
+    class CallbackSupportMixin:
+        """Refuses callbacks, which this version of scikit-learn does not have."""
+
+        def set_callbacks(self, *callbacks):
+            """Raise an ImportError: callbacks need scikit-learn 1.9 or newer."""
+            raise ImportError(
+                f"Callbacks need scikit-learn 1.9 or newer, and this is {sklearn.__version__}: "
+                'update it, with `pip install "scikit-learn>=1.9"`.'
+            )
+
+    def with_callbacks(method):
+        """Return the method, a call deeper, as warnings count the calls between them and the user."""
+
+        @wraps(method)
+        def without_callbacks(estimator, *args, **kwargs):
+            return method(estimator, *args, **kwargs)
+
+        return without_callbacks
 
 
 class Epochs:

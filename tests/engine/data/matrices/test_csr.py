@@ -133,7 +133,7 @@ def test_a_part_shares_the_memory_of_the_whole(rng):
 
 @pytest.mark.parametrize("batch_size", [3, 300])
 def test_the_same_bits_twice(rng, batch_size, dtype):
-    X = sparse.random_array((2000, 500), density=0.02, rng=rng, format="csr", dtype=dtype)
+    X = sparse.random_array((2000, 500), density=0.02, random_state=rng, format="csr", dtype=dtype)
     y = (X @ rng.normal(size=(500, 2))).astype(dtype)
     model = TorchLinearRegressor(learning_rate=0.01, batch_size=batch_size, max_iter=2, random_state=3)
     assert_array_equal(*(model.fit(X, y).coef_.copy() for _ in range(2)))
