@@ -5,9 +5,10 @@ import re
 
 from docutils.nodes import reference
 
-import torchlinreg
-
 os.environ["MPLBACKEND"] = "agg"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads sleep while others compute
+
+import torchlinreg
 
 project = "torchlinreg"
 author = "The torchlinreg developers"
