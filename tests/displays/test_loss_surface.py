@@ -30,13 +30,13 @@ def test_objective_and_gradient(table, loss, penalty):
     model = TorchLinearRegressor(loss=loss[1], random_state=0, **penalised(penalty, 0.1)).fit(X, y[:, 0], weight)
     surface = Fitted.of(model, X, y[:, 0], weight).surface([1, 4], 0)
     assert surface.names == ["x1", "intercept"]
-    value, _ = surface.evaluate(surface.estimate[None])
+    value = surface.evaluate(surface.estimate[None])
     assert_allclose(value, model.loss_curve_[-1], rtol=1e-12)
     points = surface.estimate + surface.widths * [[0.3, 0.1], [-0.2, 1.3], [0.01, -0.6]]
-    values, gradients = surface.evaluate(points)
+    values, gradients = surface.evaluate(points), surface.gradient(points)
     assert (values > value).all()
     for j, step in enumerate(1e-6 * surface.widths * np.eye(2)):
-        above, below = (surface.evaluate(points + sign * step)[0] for sign in (1, -1))
+        above, below = (surface.evaluate(points + sign * step) for sign in (1, -1))
         assert_allclose(gradients[:, j], (above - below) / (2 * step[j]), rtol=1e-5)
 
 

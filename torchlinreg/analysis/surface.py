@@ -1,6 +1,6 @@
 """The objective along one or two coefficients, and the weights that training passes through on its way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -23,7 +23,7 @@ from torchlinreg.inputs.coefficients import per_target
 from torchlinreg.inputs.frames import names_after
 
 INTERCEPT = "intercept"
-PREDICTIONS = 2**20  # at once
+POINTS, PREDICTIONS = 2**6, 2**13  # at once: caches hold them, and torch does not share them among threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,9 @@ class Surface:
         Where they were fitted.
     widths : ndarray of shape (k,)
         How far each has to move for predictions to move by about the standard deviation of the target.
+    n_rows : int
     columns : torch.Tensor of shape (n_samples, k)
-        What the coefficients multiply.
+        What the coefficients multiply. For a squared loss a few rows stand for all.
     rest : torch.Tensor of shape (n_samples, 1)
         The part of the predictions that stays.
     y, weight : torch.Tensor of shape (n_samples, 1), weight of mean one or None
@@ -52,6 +53,7 @@ class Surface:
     names: list[str]
     estimate: np.ndarray
     widths: np.ndarray
+    n_rows: int
     columns: torch.Tensor
     rest: torch.Tensor
     y: torch.Tensor
@@ -60,26 +62,46 @@ class Surface:
     penalty: Penalty | None
     rest_penalty: float
 
-    def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return values, shape (n_points,), and gradients or subgradients, shape (n_points, k), at points."""
-        points = torch.as_tensor(points, dtype=torch.float64, device="cpu")
-        parts = points.split(max(1, PREDICTIONS // len(self.y)))
-        with torch.inference_mode(False), torch.no_grad():
-            values, gradients = zip(*map(self._evaluate, parts), strict=True)
-        return torch.cat(values).numpy(), torch.cat(gradients).numpy()
+    def evaluate(self, points: np.ndarray) -> np.ndarray:
+        """Return the objective at points of shape (n_points, k)."""
 
-    def _evaluate(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        prediction = self.rest + self.columns @ points.T
-        value = total_loss(self.loss, prediction, self.y, self.weight) / len(self.y) + self.rest_penalty
-        slope = self.loss.gradient(prediction, self.y)
-        slope = slope if self.weight is None else slope * self.weight
-        gradient = slope.T @ self.columns / len(self.y)
+        def losses(prediction, y, weight, _):
+            return total_loss(self.loss, prediction, y, weight)
+
+        coefs = torch.as_tensor(points, dtype=torch.float64, device="cpu").T
+        value = self._mean(losses, coefs) + self.rest_penalty
+        return (value if self.penalty is None else value + self.penalty.value(coefs[self._is_weight])).numpy()
+
+    def gradient(self, points: np.ndarray) -> np.ndarray:
+        """Return its gradient, or a subgradient, shape (n_points, k)."""
+
+        def gradients(prediction, y, weight, columns):
+            slope = self.loss.gradient(prediction, y)
+            return columns.T @ (slope if weight is None else slope * weight)
+
+        coefs = torch.as_tensor(points, dtype=torch.float64, device="cpu").T
+        gradient, weights = self._mean(gradients, coefs), coefs[self._is_weight]
         if self.penalty is not None:
-            is_weight = torch.tensor([name != INTERCEPT for name in self.names])
-            weights = points.T[is_weight]
-            value = value + self.penalty.value(weights)
-            gradient[:, is_weight] += (self.penalty.gradient(weights) + self.penalty.derivative(weights)).T
-        return value, gradient
+            gradient[self._is_weight] += self.penalty.gradient(weights) + self.penalty.derivative(weights)
+        return gradient.T.numpy()
+
+    @property
+    def _is_weight(self) -> torch.Tensor:
+        return torch.tensor([name != INTERCEPT for name in self.names])
+
+    def _mean(self, function: Callable, coefs: torch.Tensor) -> torch.Tensor:
+        """Return the mean over the rows of what a function sums up for some of them."""
+        found = []
+        with torch.inference_mode(False), torch.no_grad():
+            for some in coefs.split(POINTS, dim=1):
+                total, size = 0.0, max(1, PREDICTIONS // some.shape[1])
+                for first in range(0, len(self.y), size):
+                    block = slice(first, first + size)
+                    weight = None if self.weight is None else self.weight[block]
+                    prediction = torch.addmm(self.rest[block], self.columns[block], some)
+                    total = total + function(prediction, self.y[block], weight, self.columns[block])
+                found.append(total / self.n_rows)
+        return torch.cat(found, dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +196,8 @@ class Fitted:
             [self.names[j] for j in features],
             theta[features],
             (y[:, target].std() or 1.0) / np.where(size > 0, size, 1.0),
-            *map(torch.from_numpy, (columns, rest, y[:, [target]])),
-            None if weight is None else torch.from_numpy(weight[:, np.newaxis]),
+            len(y),
+            *_compress(columns, rest, y[:, [target]], weight, is_quadratic=loss.is_quadratic),
             loss,
             penalty,
             0.0 if penalty is None else penalty.value(torch.from_numpy(held[: len(coef), np.newaxis])).item(),
@@ -222,3 +244,17 @@ def _as_double(table: Any) -> Any:
 def _column(X: Any, feature: int) -> np.ndarray:
     column = X[:, [feature]]
     return column.toarray() if sparse.issparse(column) else column
+
+
+def _compress(
+    columns: np.ndarray, rest: np.ndarray, y: np.ndarray, weight: np.ndarray | None, *, is_quadratic: bool
+) -> Iterator[torch.Tensor | None]:
+    """Yield columns, rest, targets and weights as tensors; for a squared loss a few rows with the same sums."""
+    if is_quadratic:
+        residual = np.hstack([columns, rest - y])
+        residual = residual if weight is None else residual * np.sqrt(weight)[:, np.newaxis]
+        factor = np.linalg.qr(residual, mode="r")
+        columns, rest, y, weight = factor[:, :-1], factor[:, -1:], np.zeros((len(factor), 1)), None
+    for part in (columns, rest, y):
+        yield torch.from_numpy(np.ascontiguousarray(part))
+    yield None if weight is None else torch.from_numpy(weight[:, np.newaxis])

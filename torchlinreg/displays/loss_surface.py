@@ -24,7 +24,7 @@ from torchlinreg.displays.drawing import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_POINTS = {1: 201, 2: 61}  # along each axis
+_POINTS = {1: 201, 2: 41}  # along each axis
 _MARGIN = 1.2  # times as far from the fitted coefficients as the path goes
 _LEVELS = 13
 _TANGENT = 0.12  # of the width and height of the axes
@@ -158,7 +158,7 @@ class LossSurfaceDisplay:
             Where the axis of each coefficient ends. None goes as far around the fitted coefficients as the path does,
             or until predictions have moved by 1.5 standard deviations of the target.
         grid_resolution : int or None, default=None
-            Number of values along each axis; None is 201 for one coefficient and 61 for two.
+            Number of values along each axis; None is 201 for one coefficient and 41 for two.
         %(ax)s
         %(n_tangents)s
         %(surface_kwargs)s
@@ -191,15 +191,14 @@ class LossSurfaceDisplay:
         path = None if path is None else _check_path(path, len(chosen))
         grid = _make_grid(surface, path, limits, grid_resolution)
         points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1)
-        values = surface.evaluate(points.reshape(-1, len(chosen)))[0].reshape(points.shape[:-1])
-        on_path = (None, None) if path is None else surface.evaluate(path)
+        values = surface.evaluate(points.reshape(-1, len(chosen))).reshape(points.shape[:-1])
         display = cls(
             grid,
             values,
             surface.estimate,
             path=path,
-            path_objective=on_path[0],
-            path_gradient=on_path[1],
+            path_objective=None if path is None else surface.evaluate(path),
+            path_gradient=None if path is None else surface.gradient(path),
             feature_names=surface.names,
             target_name=_target_name(y, target),
             objective_name=_objective_name(fitted.model),
