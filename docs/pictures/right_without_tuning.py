@@ -57,7 +57,7 @@ for name, (predict, color, marker) in CONTENDERS.items():
         ax.loglog(UNITS, errors(predict), color=color, marker=marker, label=name)
 ax.set(
     xlabel="size of one column relative to the other",
-    ylabel="error of predictions\n(spreads of the target)",
+    ylabel="error of predictions\n(standard deviations of the target)",
     ylim=(FLOOR / 3, CEILING * 3),
 )
 ax.set_title("The same two columns in other units, nothing scaled, nothing tuned", fontsize=11)
