@@ -65,7 +65,7 @@ def draw_times():
 
 def draw_errors():
     """Draw the error of each peer."""
-    dots("RMS error", "error of predictions, in standard deviations of the target", "Error: the further left, the more digits")
+    dots("RMS error", "error of predictions (standard deviations of the target)", "Error: further left is better")
 
 
 def bars(names, values, xlabel, title, highlight):

@@ -2,7 +2,7 @@
 Raw columns, with their units
 =============================
 
-Years, kilometres per hour, pascals: the columns of a real table differ in size by orders of magnitude, and few of
+Years, pascals, metres per second: the columns of a real table differ in size by orders of magnitude, and few of
 them have a mean of zero. Here nothing is scaled beforehand, and the coefficients are in the units of the table.
 """
 

@@ -2,7 +2,7 @@
 A robust loss against outliers
 ==============================
 
-One thermometer in ten was read in Fahrenheit. Least squares believes all of them. The Huber loss counts large
+Some thermometers in the valley were read in Fahrenheit. Least squares believes them. The Huber loss counts large
 residuals by their size and not by its square, and finds by itself what is large: nothing is set here.
 """
 
@@ -14,7 +14,7 @@ from torchlinreg import TorchLinearRegressor
 rng = np.random.default_rng(0)
 height = rng.uniform(0, 3000, size=(200, 1))  # metres
 degrees = 15 - 0.0065 * height[:, 0] + rng.normal(0, 1, 200)  # Celsius
-wrong = (rng.random(200) < 0.1) & (height[:, 0] < 1500)
+wrong = (rng.random(200) < 0.3) & (height[:, 0] < 1500)
 degrees[wrong] = degrees[wrong] * 1.8 + 32
 
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
