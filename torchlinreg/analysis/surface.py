@@ -22,7 +22,6 @@ from torchlinreg.inputs.arrays import check_weight, check_X_y, to_numpy
 from torchlinreg.inputs.coefficients import per_target
 from torchlinreg.inputs.frames import names_after
 
-INTERCEPT = "intercept"
 POINTS, PREDICTIONS = 2**6, 2**13  # at once: caches hold them, and torch does not share them among threads
 
 
@@ -34,6 +33,8 @@ class Surface:
     ----------
     names : list of str
         Of the coefficients, "intercept" for that.
+    is_weight : torch.Tensor of shape (k,)
+        Which are no intercept, so that a penalty counts them.
     estimate : ndarray of shape (k,)
         Where they were fitted.
     widths : ndarray of shape (k,)
@@ -51,6 +52,7 @@ class Surface:
     """
 
     names: list[str]
+    is_weight: torch.Tensor
     estimate: np.ndarray
     widths: np.ndarray
     n_rows: int
@@ -70,7 +72,7 @@ class Surface:
 
         coefs = torch.as_tensor(points, dtype=torch.float64, device="cpu").T
         value = self._mean(losses, coefs) + self.rest_penalty
-        return (value if self.penalty is None else value + self.penalty.value(coefs[self._is_weight])).numpy()
+        return (value if self.penalty is None else value + self.penalty.value(coefs[self.is_weight])).numpy()
 
     def gradient(self, points: np.ndarray) -> np.ndarray:
         """Return its gradient, or a subgradient, shape (n_points, k)."""
@@ -80,14 +82,10 @@ class Surface:
             return columns.T @ (slope if weight is None else slope * weight)
 
         coefs = torch.as_tensor(points, dtype=torch.float64, device="cpu").T
-        gradient, weights = self._mean(gradients, coefs), coefs[self._is_weight]
+        gradient, weights = self._mean(gradients, coefs), coefs[self.is_weight]
         if self.penalty is not None:
-            gradient[self._is_weight] += self.penalty.gradient(weights) + self.penalty.derivative(weights)
+            gradient[self.is_weight] += self.penalty.gradient(weights) + self.penalty.derivative(weights)
         return gradient.T.numpy()
-
-    @property
-    def _is_weight(self) -> torch.Tensor:
-        return torch.tensor([name != INTERCEPT for name in self.names])
 
     def _mean(self, function: Callable, coefs: torch.Tensor) -> torch.Tensor:
         """Return the mean over the rows of what a function sums up for some of them."""
@@ -147,7 +145,7 @@ class Fitted:
         X, y = check_X_y(model, X, y, reset=False)
         names = vars(model).get("feature_names_in_", names)
         names = [f"x{number}" for number in range(X.shape[1])] if names is None else [str(name) for name in names]
-        return cls(model, [*names, INTERCEPT] if model.fit_intercept else names, X, y, sample_weight)
+        return cls(model, [*names, "intercept"] if model.fit_intercept else names, X, y, sample_weight)
 
     def find(self, feature: int | str) -> int:
         """Return the number of a coefficient, given it or its name.
@@ -185,7 +183,7 @@ class Fitted:
         theta = np.append(coef, np.atleast_1d(model.intercept_)[target] if model.fit_intercept else [])
         X = _as_double(self.X)
         ones = np.ones((len(y), 1))
-        columns = np.hstack([ones if self.names[j] == INTERCEPT else _column(X, j) for j in features])
+        columns = np.hstack([_column(X, j) if j < len(coef) else ones for j in features])
         held = theta.copy()
         held[features] = 0.0
         rest = (X @ held[: len(coef)] + held[len(coef) :].sum())[:, np.newaxis]
@@ -194,6 +192,7 @@ class Fitted:
         size = np.sqrt(np.square(columns).mean(0))
         return Surface(
             [self.names[j] for j in features],
+            torch.tensor(features) < len(coef),
             theta[features],
             (y[:, target].std() or 1.0) / np.where(size > 0, size, 1.0),
             len(y),
