@@ -63,7 +63,7 @@ def merge(models: Iterable[TorchLinearRegressor]) -> TorchLinearRegressor:
     >>> rng = np.random.default_rng(0)
     >>> parts = [(X, X @ [1.0, 2.0] + 3.0) for X in rng.normal(size=(4, 100, 2))]
     >>> model = merge(TorchLinearRegressor().partial_fit(X, y) for X, y in parts)
-    >>> model.coef_.round(6), round(model.intercept_, 6)
+    >>> model.coef_.round(6), round(float(model.intercept_), 6)
     (array([1., 2.]), 3.0)
     """
     first, tree = None, MergeTree()
