@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from torchlinreg import TorchLinearRegressor
+from torchlinreg.datasets import load_crop_yields, make_linear
 from torchlinreg.displays import LossSurfaceDisplay
 
 BLUE, GREEN, RED = "#0072B2", "#009E73", "#D55E00"
@@ -48,8 +49,8 @@ def draw_loss():
     left.plot(0, loss, "o", color=RED)
     left.axline((0, loss), slope=gradient, color=RED, linestyle="--")
     left.annotate(f"gradient {gradient:.0f}", (0.5, loss + gradient / 2), (1.6, 150), color=RED)
-    left.set(ylabel="loss", title="A guess, and the tangent there")
-    right.set(ylabel="", title=f"Six steps of {RATE} times the gradient")
+    left.set(ylabel="loss", title="The tangent at a guess")
+    right.set(ylabel="", title=f"Six steps at the rate {RATE}")
     left.get_legend().remove()
 
 
@@ -89,3 +90,28 @@ def draw_backends():
         ax.set_xlabel("epoch")
         ax.grid(alpha=0.25)
     axes[0].legend(loc="center right")
+
+
+def draw_floor():
+    """Draw the loss of each epoch, and that of the noise."""
+    X, y = make_linear(random_state=0)
+    model = TorchLinearRegressor(learning_rate=0.03, batch_size=10, max_iter=6, random_state=0).fit(X, y)
+    _, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    ax.semilogy(range(1, 7), model.loss_curve_, "o-", color=BLUE, label="mean loss of the epoch")
+    ax.axhline(5e-5, color=RED, linestyle=":", label="what the noise leaves")
+    ax.set(xlabel="epoch", ylabel="loss")
+    ax.grid(alpha=0.25)
+    ax.legend()
+
+
+def draw_crops():
+    """Draw the loss of ten thousand steps on raw columns, and the optimum."""
+    X, y = load_crop_yields(return_X_y=True)
+    descent = TorchLinearRegressor(loss="mse", learning_rate=1e-5, batch_size="full", max_iter=10_000).fit(X, y)
+    optimum = np.mean((TorchLinearRegressor(loss="mse").fit(X, y).predict(X) - y) ** 2)
+    _, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    ax.loglog(range(1, 10_001), descent.loss_curve_, color=BLUE, label="gradient descent")
+    ax.axhline(optimum, color=RED, linestyle=":", label="optimum, by untuned mode")
+    ax.set(xlabel="steps", ylabel="loss")
+    ax.grid(alpha=0.25)
+    ax.legend()
