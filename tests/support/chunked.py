@@ -5,9 +5,11 @@ import signal
 import warnings
 
 import numpy as np
+import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
 from torchlinreg import TorchLinearRegressor
+from torchlinreg.streams import parquet_chunks
 
 CUTS = (0, 310, 310, 641, 700, 900, 1000)  # one chunk has no rows
 
@@ -24,6 +26,12 @@ def standard(columns):
     """Return columns with features of mean zero and standard deviation one."""
     X, *others = columns
     return ((X - X.mean(0)) / X.std(0), *others)
+
+
+def as_frame(columns):
+    """Return features, targets and weights as a frame."""
+    X, y, weight = columns
+    return pd.DataFrame(X, columns=[f"column {number}" for number in range(5)]).assign(target=y, weight=weight)
 
 
 class Dataset:
@@ -67,6 +75,12 @@ def learn_shared(group, parameters, columns=None, checkpoint=None, **options):
         model = TorchLinearRegressor(**parameters)
         model.fit_chunks(chunks, process_group=group, checkpoint=checkpoint)
     return answer(model)
+
+
+def learn_from_parquet(group, path):
+    """Learn from a file that all processes can read."""
+    chunks = parquet_chunks(path, "target", sample_weight="weight", chunk_rows=64)
+    return answer(TorchLinearRegressor().fit_chunks(chunks, process_group=group))
 
 
 def learn_own(group, parameters, columns, sizes, by_chunks=False):

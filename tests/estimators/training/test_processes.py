@@ -3,7 +3,17 @@
 import chunked
 import numpy as np
 import pytest
-from chunked import Dataset, kill_or_learn, learn_own, learn_shared, learn_spoilt, make_columns, standard
+from chunked import (
+    Dataset,
+    as_frame,
+    kill_or_learn,
+    learn_from_parquet,
+    learn_own,
+    learn_shared,
+    learn_spoilt,
+    make_columns,
+    standard,
+)
 from numpy.testing import assert_allclose, assert_equal
 from ranks import Ranks
 
@@ -69,6 +79,15 @@ def test_processes_that_have_rows_of_their_own_learn_from_all_of_them(ranks, par
         assert_equal(found, answers[0])
     whole = TorchLinearRegressor(**parameters).fit(*columns)
     assert_allclose(expected["coef_"], whole.coef_, rtol=1e-5, atol=1e-6 * np.abs(whole.coef_).max())
+
+
+def test_any_number_of_processes_gives_the_same_bits_for_a_file(ranks, tmp_path):
+    path = tmp_path / "table.parquet"
+    as_frame(make_columns()).to_parquet(path, row_group_size=150)
+    alone = learn_from_parquet(None, path)
+    for size in (1, 2, 3, 4):
+        for found in ranks.run(learn_from_parquet, path, size=size):
+            assert_equal(found, alone)
 
 
 def test_iterables_are_each_processs_own(ranks):
