@@ -239,9 +239,11 @@ class GramSum(Sums):
         X = block.X.to(y.device).to_dense()
         if block.weight is not None or self._shift is not None or X.dtype != self._dtype:
             rows = buffers.rows[:n_rows]
-            X = rows.copy_(X) if self._shift is None else torch.sub(X, self._shift, out=rows)
+            X = rows.copy_(X)  # before the shift: converted at once, rows take twice as long
+            if self._shift is not None:
+                X.sub_(self._shift)
         if self._mixture is not None:
-            X = X @ self._mixture
+            X = torch.matmul(X, self._mixture, out=buffers.mixed[:n_rows])
         if block.weight is not None:
             X, y = X * root, y * root
         if self._n_rows == 0:
@@ -255,6 +257,7 @@ class GramSum(Sums):
         if len(getattr(buffers, "ones", ())) < size[0]:
             buffers.ones = block.y.new_ones(size[0], 1, dtype=self._dtype)
             buffers.rows = block.y.new_empty(size, dtype=self._dtype)
+            buffers.mixed = block.y.new_empty(size if self._mixture is not None else (0, 0), dtype=self._dtype)
         return buffers
 
     def moments(self, *, centre: bool) -> Moments:

@@ -18,6 +18,7 @@ from torchlinreg.engine.data.source import MemorySource
 
 BLOCK_ELEMENTS = 2**20  # features factorised at once
 BY_PRODUCTS = 2**20  # features from which on their products, pair by pair, are tried before a factorisation
+PRODUCT_ELEMENTS = 2**17  # in float64, at once: as many as the cache holds
 SHIFT_ROWS = 2**10  # whose mean is near that of all
 PRECISE = 2.0**7  # condition number whose square costs no digits that count
 CORRECTED = 2.0**24  # and that a second factor makes up for (Yamamoto et al.)
@@ -53,10 +54,17 @@ class SufficientStatistics:
         return cls(0, 0.0, nothing.new_zeros(n_columns), nothing)
 
     @classmethod
-    def of(cls, source: MemorySource) -> Self:
-        """Return the statistics of a source."""
-        if source.X.n_stored >= BY_PRODUCTS and not source.is_sparse and source.shape[1] * 4 <= len(source):
-            found = _by_products(source)
+    def of(cls, source: MemorySource, divisor: torch.Tensor | None = None) -> Self:
+        """Return the statistics of a source.
+
+        Parameters
+        ----------
+        source : MemorySource
+        divisor : torch.Tensor of shape (n_features, n_features), optional
+            What :func:`find_divisor` found for other rows of the table.
+        """
+        if _has_many_rows(source):
+            found = _by_products(source, divisor)
             if found is not None:
                 return found
         n_features = source.shape[1]
@@ -177,11 +185,30 @@ class SufficientStatistics:
         return (singular[:, None] * Vt)[kept] * scale, explained, residual_ss
 
 
-def _by_products(source: MemorySource) -> SufficientStatistics | None:
+def find_divisor(source: MemorySource) -> torch.Tensor | None:
+    """Return the factor by which to divide features before their products, if they nearly depend on each other.
+
+    For other rows of the same table, too, this makes the features nearly orthogonal.
+    """
+    if not _has_many_rows(source):
+        return None
+    n_features = source.shape[1]
+    triangle = SufficientStatistics.of(source).factor[:n_features, :n_features]
+    if len(triangle) < n_features:
+        return None
+    _, condition = _cholesky(triangle.T @ triangle)
+    return triangle if PRECISE < condition < CORRECTED else None
+
+
+def _has_many_rows(source: MemorySource) -> bool:
+    return source.X.n_stored >= BY_PRODUCTS and not source.is_sparse and source.shape[1] * 4 <= len(source)
+
+
+def _by_products(source: MemorySource, divisor: torch.Tensor | None = None) -> SufficientStatistics | None:
     """Return the statistics by Cholesky's factor of products; None if that would cost digits.
 
     It is several times as fast as Householder's reflections. Where the condition number asks for it, a second factor,
-    of rows that the first has made nearly orthogonal, takes back what squaring has cost (Yamamoto, Nakatsukasa,
+    of rows that a first has made nearly orthogonal, takes back what squaring has cost (Yamamoto, Nakatsukasa,
     Yanagisawa & Fukaya 2015, "Roundoff error analysis of the CholeskyQR2 algorithm").
     """
     n_rows, n_features = source.shape
@@ -192,26 +219,25 @@ def _by_products(source: MemorySource) -> SufficientStatistics | None:
         return None
     y_mean = weighted_mean(y, None if weight is None else weight * (n_rows / total))
     centred = replace(source, y=y - y_mean, weight=weight)
-    mean, covariance, right = _products_about_mean(centred, few.mean(0), total)
+    mean, covariance, right = _products_about_mean(centred, few.mean(0), total, divisor)
     factor, condition = _cholesky(covariance)
-    if PRECISE < condition < CORRECTED:
-        first, identity = factor, torch.eye(n_features, dtype=y.dtype, device=y.device)
-        mixture = torch.linalg.solve_triangular(first, identity, upper=True)
-        mean, covariance, right = _products_about_mean(centred, mean, total, mixture)
+    if divisor is None and PRECISE < condition < CORRECTED:
+        divisor = factor
+        mean, covariance, right = _products_about_mean(centred, mean, total, divisor)
         factor, condition = _cholesky(covariance)
-    else:
-        first = None
+    elif divisor is not None and not condition < PRECISE:  # these rows are of another kind
+        return _by_products(source)
     if not condition < PRECISE:
         return None
     across = torch.linalg.solve_triangular(factor.T, right, upper=False)
     rest = _root(_products(centred.y, weight) - across.T @ across)
-    factor = torch.cat([factor if first is None else factor @ first, across], dim=1)
+    factor = torch.cat([factor if divisor is None else factor @ divisor, across], dim=1)
     below = torch.nn.functional.pad(rest, (n_features, 0))
     return SufficientStatistics(n_rows, total, torch.cat([mean, y_mean]), torch.cat([factor, below]))
 
 
 def _products_about_mean(
-    source: MemorySource, near: torch.Tensor, total: float, mixture: torch.Tensor | None = None
+    source: MemorySource, near: torch.Tensor, total: float, divisor: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the features' mean, and weighted sums of products with each other and with centred targets about it.
 
@@ -222,15 +248,20 @@ def _products_about_mean(
         The mean, roughly.
     total : float
         Weight of all rows.
-    mixture : torch.Tensor of shape (n_features, n_features), optional
-        Times which the features are taken for their products.
+    divisor : torch.Tensor of shape (n_features, n_features), optional
+        Triangular factor by which the features are divided for their products.
     """
-    n_rows, moments = len(source), source.reduce(GramSum(near, torch.float64, mixture)).moments(centre=False)
+    mixture = None
+    if divisor is not None:
+        identity = torch.eye(len(divisor), dtype=divisor.dtype, device=divisor.device)
+        mixture = torch.linalg.solve_triangular(divisor, identity, upper=True)
+    n_rows, n_features = source.shape
+    block_rows = max(n_features, PRODUCT_ELEMENTS // n_features)
+    moments = source.reduce(GramSum(near, torch.float64, mixture), block_rows).moments(centre=False)
     offset = moments.mean * (n_rows / total)
     covariance = n_rows * moments.covariance - total * offset[:, None] * offset
-    if mixture is not None:
-        return near + torch.linalg.solve(mixture.T, offset), covariance, n_rows * moments.right_side
-    return near + offset, covariance, n_rows * moments.right_side
+    away = offset if divisor is None else divisor.T @ offset
+    return near + away, covariance, n_rows * moments.right_side
 
 
 def _products(y: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

@@ -98,8 +98,8 @@ def survey(
     ValueError
         If no row has any weight.
     """
-    find = partial(Survey.of, has_statistics=settings.is_untuned)
     with training_mode(0, 0, inference=False):
+        find = partial(Survey.of, divisor=chunks.divisor, has_statistics=settings.is_untuned)
         found = fold(chunks, group, find, find(nothing), journal)
     if not found.weight > 0:
         raise ValueError(ALL_ZERO if found.n_rows else "There are no rows: all chunks are empty.")

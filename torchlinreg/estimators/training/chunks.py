@@ -12,6 +12,7 @@ from scipy.sparse import issparse
 from sklearn.base import clone
 
 from torchlinreg.engine.data.source import MemorySource
+from torchlinreg.engine.data.statistics import find_divisor
 from torchlinreg.engine.runtime.process_group import ProcessGroup
 from torchlinreg.engine.runtime.threads import read_ahead
 from torchlinreg.estimators.parameters.settings import place_rows
@@ -78,6 +79,8 @@ class UserChunks:
         Whether chunks have numbers.
     is_spent_by_one_pass : bool
         Whether they can be gone through once only.
+    divisor : torch.Tensor or None
+        What `find_divisor` found for the first one, where statistics are asked for.
     layout : Layout
 
     Raises
@@ -95,7 +98,7 @@ class UserChunks:
         self.n_chunks = len(chunks) if self.is_dealt else None
         self.is_spent_by_one_pass = not self.is_dealt and iter(chunks) is chunks
         self._chunks, self._first = chunks, END
-        self.layout = None
+        self.layout, self.divisor = None, None
         self.layout = self._agree(self._look())
 
     def read(self, numbers: Iterable[int] | None = None) -> Iterator[MemorySource]:
@@ -139,6 +142,7 @@ class UserChunks:
         with torch.no_grad():
             X, y, weight = self._check(0, item, reset=True)
             rows, dtype = place_rows(self._parameters, X, y, weight)
+            self.divisor = find_divisor(rows) if self._parameters.is_untuned else None
             known = vars(self._probe)
             features = {name: known[name] for name in ("n_features_in_", "feature_names_in_") if name in known}
             sizes, nothing = (rows.shape[1], rows.y.shape[1], y.ndim), rows.rows(torch.arange(0, device="cpu"))

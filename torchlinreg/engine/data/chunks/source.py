@@ -34,10 +34,13 @@ class Chunks(Protocol):
         None if that is not known.
     is_dealt : bool
         Whether all processes can read the same chunks, and share them out; if not, each has its own.
+    divisor : torch.Tensor or None
+        What `find_divisor` found for the first one.
     """
 
     n_chunks: int | None
     is_dealt: bool
+    divisor: torch.Tensor | None
 
     def read(self, numbers: Iterable[int] | None = None) -> Iterator[MemorySource]:
         """Yield the chunks of these numbers or, in order, all of them; the next one may take the memory of one."""

@@ -41,13 +41,13 @@ class Survey:
     is_weighted: bool
 
     @classmethod
-    def of(cls, source: MemorySource, *, has_statistics: bool) -> Self:
-        """Return what is known of the rows of a chunk."""
+    def of(cls, source: MemorySource, divisor: torch.Tensor | None = None, *, has_statistics: bool) -> Self:
+        """Return what is known of the rows of a chunk; `divisor` is that of `SufficientStatistics.of`."""
         n_rows, n_features = source.shape
         statistics = None
         if has_statistics:
             empty = SufficientStatistics.empty(n_features + source.y.shape[1], source.y.device)
-            statistics = SufficientStatistics.of(source) if n_rows else empty
+            statistics = SufficientStatistics.of(source, divisor) if n_rows else empty
         weight = source.y.new_ones(n_rows, 1) if source.weight is None else source.weight
         stride = 1
         while n_rows > stride * _room(n_features):
