@@ -13,7 +13,20 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import grid, lasso, load, memory, passes, sparse, tables, textbook, untuned
+from benchmarks import (
+    beyond_memory,
+    crashes,
+    grid,
+    lasso,
+    load,
+    memory,
+    passes,
+    processes,
+    sparse,
+    tables,
+    textbook,
+    untuned,
+)
 
 # name on the command line -> (title, function that is told whether to be quick, runs it and returns Markdown)
 BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
@@ -26,6 +39,9 @@ BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
     "tables": ("Public tables, beside scikit-learn", lambda quick: tables.report(quick=quick)),
     "load": ("Beside a busy process", lambda quick: load.report(quick=quick)),
     "memory": ("Memory", lambda quick: memory.report(quick=quick)),
+    "beyond_memory": ("A table larger than memory", lambda quick: beyond_memory.report(quick=quick)),
+    "processes": ("Several processes", lambda quick: processes.report(quick=quick)),
+    "crashes": ("Killed and resumed", lambda quick: crashes.report(quick=quick)),
 }
 PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")
 MORE_PEERS = ("scikit-learn-intelex", "celer", "skglm")  # where they are installed
