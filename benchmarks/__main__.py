@@ -20,6 +20,7 @@ from benchmarks import (
     lasso,
     load,
     memory,
+    merging,
     passes,
     processes,
     sparse,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
     "memory": ("Memory", lambda quick: memory.report(quick=quick)),
     "beyond_memory": ("A table larger than memory", lambda quick: beyond_memory.report(quick=quick)),
     "processes": ("Several processes", lambda quick: processes.report(quick=quick)),
+    "merging": ("Merging many parts", lambda quick: merging.report(quick=quick)),
     "crashes": ("Killed and resumed", lambda quick: crashes.report(quick=quick)),
 }
 PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")

@@ -14,6 +14,7 @@ from benchmarks import (
     grid,
     lasso,
     memory,
+    merging,
     passes,
     sparse,
     tables,
@@ -401,4 +402,11 @@ def test_verdicts_on_public_tables(ours, met):
 
 def test_every_benchmark_is_on_the_command_line():
     in_memory = ["textbook", "untuned", "passes", "sparse", "grid", "lasso", "tables", "load", "memory"]
-    assert list(BENCHMARKS) == [*in_memory, "beyond_memory", "processes", "crashes"]
+    assert list(BENCHMARKS) == [*in_memory, "beyond_memory", "processes", "merging", "crashes"]
+
+
+def test_benchmark_of_merging():
+    text = merging.report(quick=True)
+    for way in ("one pass", "in a row", "as a tree"):
+        error = text.partition(f"| {way} | ")[2].partition(" |")[0]
+        assert float(error) < 1e-10
