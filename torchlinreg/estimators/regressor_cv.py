@@ -297,6 +297,13 @@ class TorchLinearRegressorCV(CallbackSupportMixin, LinearModel):
         tasks.end()
         return self
 
+    def fit_chunks(self, chunks, **options):
+        """Raise `NotImplementedError`: the rows of a fold have to be in memory, to be scored; see the message."""
+        raise NotImplementedError(
+            "TorchLinearRegressorCV scores the rows of each fold, which have to be in memory: call fit with as many as "
+            "fit there, then TorchLinearRegressor(penalty=..., alpha=model.alpha_).fit_chunks(chunks) with all."
+        )
+
     def _read_axes(self) -> dict[str, list[float]]:
         """Return the parameters, apart from `alphas`, that have several values, and these."""
         return read_axes(

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from torchlinreg import TorchLinearRegressor
+from torchlinreg import TorchLinearRegressor, TorchLinearRegressorCV
 from torchlinreg.engine.data.chunks import survey
 from torchlinreg.engine.objective.losses import LOSSES
 from torchlinreg.losses import Quantile
@@ -243,3 +243,8 @@ def test_a_criterion_that_is_not_met_warns(columns):
     with pytest.warns(ConvergenceWarning):
         model = TorchLinearRegressor(loss="absolute_error", max_iter=1, tol=1e-12).fit_chunks(Dataset(*columns))
     assert not model.converged_
+
+
+def test_cross_validation_says_why_it_takes_no_chunks(columns):
+    with pytest.raises(NotImplementedError, match=r"have to be in memory.*alpha=model\.alpha_.*fit_chunks"):
+        TorchLinearRegressorCV().fit_chunks([columns])
