@@ -27,9 +27,24 @@ from torchlinreg import TorchLinearRegressor
 from torchlinreg.engine.runtime import switches
 
 
+def steps_of_adam_are_on_the_default_device():
+    """Whether torch is one of those before 2.13 that cannot take a step of Adam where the default device is meta."""
+    w = torch.zeros(1, requires_grad=True)
+    w.grad = torch.zeros(1)
+    try:
+        with torch.device("meta"):
+            torch.optim.Adam([w]).step()
+    except RuntimeError:
+        return True
+    return False
+
+
 @pytest.fixture(params=MODES)
 def mode(request):
     """Return parameters of each way of working, with an optimiser of torch as well."""
+    surroundings = request.node.callspec.params.get("surroundings")
+    if (request.param, surroundings) == ("adam", "default device meta") and steps_of_adam_are_on_the_default_device():
+        pytest.skip("this torch has Adam count its steps on the default device")
     return {"random_state": 0, **MODES[request.param]}
 
 

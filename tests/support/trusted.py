@@ -93,7 +93,7 @@ class Standard:
 
     def orthogonal(self) -> "Standard":
         """Return the problem in the directions that are independent of each other, where nothing is penalised."""
-        left, singular, right = linalg.svd(self.B, full_matrices=False)
+        left, singular, right = np.linalg.svd(self.B, full_matrices=False)
         kept = singular > singular[0] * max(self.B.shape) * 8 * EPS if len(singular) else singular > 0
         size = math.sqrt(len(self.B))
         basis = self.basis @ (right[kept].T / singular[kept] * size)

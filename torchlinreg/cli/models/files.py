@@ -15,7 +15,8 @@ from torchlinreg.cli.messages import UsageError, listed, one_line
 
 __all__ = ["check_folder", "import_skops", "load_model", "save_model", "writing"]
 
-ARRAYS = {"numpy.dtype", "scipy.sparse._csr.csr_array"}  # of imputers and of sparsify, which skops asks about
+# Of imputers, of sparsify, and of ColumnTransformer before scikit-learn 1.9, which skops asks about
+PARTS = {"numpy.dtype", "scipy.sparse._csr.csr_array", "sklearn.compose._column_transformer._RemainderColsList"}
 INSTALL = 'model files need skops: pip install "torchlinreg[export]"'
 
 
@@ -85,7 +86,7 @@ def import_skops():
 def own_types() -> set[str]:
     """Return the names of the types beside scikit-learn's that a model may have in it, as skops has them."""
     public = (getattr(module, name) for module in (torchlinreg, losses, schedules, encoding) for name in module.__all__)
-    return ARRAYS | {f"{each.__module__}.{each.__qualname__}" for each in public if isinstance(each, type)}
+    return PARTS | {f"{each.__module__}.{each.__qualname__}" for each in public if isinstance(each, type)}
 
 
 def check_folder(file: Path) -> None:
