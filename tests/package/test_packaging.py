@@ -85,7 +85,7 @@ def test_the_lowest_versions_are_those_that_are_tried():
     lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
     tried = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert {canonical(name.partition("[")[0]): Version(floor) for name, floor in floors.items()} == {
-        name: Version(version) for name, version in tried.items()
+        name: Version(version) for name, version in tried.items() if name != "pyparsing"
     }
 
 

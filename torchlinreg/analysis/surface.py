@@ -174,7 +174,7 @@ class Fitted:
         if target not in range(n_targets):
             raise ValueError(f"target={target!r}: y has {n_targets} columns; give a number from 0 to {n_targets - 1}.")
         parameters = Parameters.of(model)
-        loss = resolve_loss(parameters.loss, n_targets)
+        loss: Any = resolve_loss(parameters.loss, n_targets)
         if loss.mixes_targets:
             raise ValueError(f"loss={parameters.loss!r} may mix the {n_targets} targets: fit one of them alone.")
         if hasattr(model, "scale_"):

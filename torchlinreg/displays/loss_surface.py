@@ -283,9 +283,9 @@ class LossSurfaceDisplay:
         low, high = np.nanmin(objective), np.nanmax(objective)
         levels = low + (high - low or abs(low) or 1.0) * np.linspace(0, 1, _LEVELS) ** 2
         style = {"levels": levels, "cmap": "viridis", "norm": matplotlib.colors.BoundaryNorm(levels, 256)}
-        self.contour_ = self.ax_.contourf(*grid, objective.T, **(style | (user or {})))
-        bar = self.figure_.colorbar(self.contour_, ax=self.ax_, label=self.objective_name, format="%.3g")
-        bar.set_ticks(self.contour_.levels[::3])
+        self.contour_ = contour = self.ax_.contourf(*grid, objective.T, **(style | (user or {})))
+        bar = self.figure_.colorbar(contour, ax=self.ax_, label=self.objective_name, format="%.3g")
+        bar.set_ticks(contour.levels[::3])
 
     def _draw_path(
         self,

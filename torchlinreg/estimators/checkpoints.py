@@ -118,7 +118,7 @@ class Checkpoint:
         else:
             raise TypeError(f"estimator={estimator!r} must be a TorchLinearRegressor or a TorchLinearRegressorCV.")
         learnt = {name: _decode(value, saved.arrays) for name, value in saved.numbers["attributes"].items()}
-        vars(model).update(learnt if saved.numbers["finished"] else UNKNOWN | learnt)
+        model.__dict__.update(learnt if saved.numbers["finished"] else UNKNOWN | learnt)
         return model
 
     def setup(self, estimator, context) -> None:

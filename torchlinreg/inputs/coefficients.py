@@ -29,10 +29,10 @@ def make_theta(coef, intercept, n_features: int, n_targets: int, y_ndim: int, *,
 
 def split_theta(theta: torch.Tensor, n_features: int, y_ndim: int, dtype: torch.dtype) -> tuple:
     """Return `coef_`, `intercept_`, and both in float64 with an axis for the targets whatever shape y had."""
-    theta = theta.detach().cpu().numpy().astype(np.float64)
-    in_float64 = np.array(theta[:n_features].T, order="C"), theta[n_features:].sum(0)  # copies, not torch's memory
+    array = theta.detach().cpu().numpy().astype(np.float64)
+    in_float64 = np.array(array[:n_features].T, order="C"), array[n_features:].sum(0)  # copies, not torch's memory
     name = str(dtype).removeprefix("torch.")
-    coef, intercept = in_float64[0].astype(name), theta[n_features:].astype(name)
+    coef, intercept = in_float64[0].astype(name), array[n_features:].astype(name)
     if y_ndim == 1:
         return coef[0], intercept[0, 0] if len(intercept) else 0.0, in_float64
     return coef, intercept[0] if len(intercept) else 0.0, in_float64

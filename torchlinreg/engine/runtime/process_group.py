@@ -7,6 +7,7 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -65,7 +66,8 @@ class ProcessGroup:
             refusal, error = (type(raised).__name__, str(raised)), raised
         answers: list = [None] * self.size
         try:
-            dist.all_gather_object(answers, (found, refusal), group=self._group)
+            with torch.inference_mode(False):  # a thread of older torch writes to these tensors
+                dist.all_gather_object(answers, (found, refusal), group=self._group)
         except Exception as lost:
             self._failed = True
             raise RuntimeError(f"{self._who_is_gone()}, and rank {self.rank} cannot go on: {lost}") from lost

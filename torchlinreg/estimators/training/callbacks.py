@@ -17,7 +17,7 @@ try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # scikit-learn before 1.9
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Refuses callbacks, which this version of scikit-learn does not have."""
 
         def set_callbacks(self, *callbacks):
