@@ -177,3 +177,8 @@ def test_failing_callback_is_torn_down(table):
         with pytest.raises(RuntimeError, match="no more"):
             TorchLinearRegressor(learning_rate=learning_rate).set_callbacks(failing).fit(*table)
         assert failing.told[-1] == "teardown"
+
+
+def test_chunks_do_not_go_with_callbacks(table):
+    with pytest.raises(ValueError, match="Callbacks look at the whole table"):
+        TorchLinearRegressor().set_callbacks(callback.ProgressBar()).fit_chunks([table])

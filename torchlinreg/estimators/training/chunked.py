@@ -46,12 +46,8 @@ def learn_from_chunks(
         `coef_init` and `intercept_init` of `fit`.
     """
     parameters, group = Parameters.of(estimator), ProcessGroup(process_group)
-    _check_parameters(parameters)
-    if vars(estimator).get("_skl_callbacks"):
-        raise ValueError(
-            "Callbacks look at the whole table; use fit, or verbose=1 and checkpoint to follow fit_chunks."
-        )
     with learning(estimator), group.together():
+        _check_parameters(parameters, has_callbacks=bool(vars(estimator).get("_skl_callbacks")))
         found = UserChunks(chunks, estimator, group, is_own=is_own)
         layout = found.layout
         warn_of_idle(parameters, find_defaults(type(estimator)), stacklevel=stacklevel)
@@ -146,13 +142,15 @@ def _print(estimator, epoch: int, loss: float, theta) -> bool:
     return False
 
 
-def _check_parameters(parameters: Parameters) -> None:
-    """Refuse parameters that ask for all rows at once.
+def _check_parameters(parameters: Parameters, *, has_callbacks: bool) -> None:
+    """Refuse what asks for all rows at once.
 
     Raises
     ------
     ValueError
     """
+    if has_callbacks:
+        raise ValueError("Callbacks look at the whole table; use fit, or verbose=1 and checkpoint with fit_chunks.")
     if parameters.early_stopping:
         raise ValueError(
             "early_stopping=True holds rows of a whole table out; use fit, or early_stopping=False and a chunk of your "
