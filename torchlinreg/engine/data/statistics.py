@@ -84,7 +84,7 @@ class SufficientStatistics:
         middle = weights @ apart / total.clamp(min=torch.finfo(total.dtype).tiny)
         between = weights.sqrt()[:, None] * (apart - middle)
         factor = torch.linalg.qr(torch.cat([*(part.factor for part in parts), between]), mode="r")[1]
-        return cls(n_rows, total.item(), first.mean + middle, factor)
+        return cls(n_rows, total.item(), first.mean + middle, factor.contiguous())  # as it is once it was saved
 
     def merge(self, other: Self) -> Self:
         """Return the statistics of the rows of both."""
