@@ -17,6 +17,7 @@ from benchmarks import (
     beyond_memory,
     crashes,
     grid,
+    imports,
     lasso,
     load,
     memory,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[bool], str]]] = {
     "processes": ("Several processes", lambda quick: processes.report(quick=quick)),
     "merging": ("Merging many parts", lambda quick: merging.report(quick=quick)),
     "crashes": ("Killed and resumed", lambda quick: crashes.report(quick=quick)),
+    "imports": ("Import time", lambda quick: imports.report(quick=quick)),
 }
 PEERS = ("numpy", "scikit-learn", "skorch", "torch", "torchlinreg")
 MORE_PEERS = ("scikit-learn-intelex", "celer", "skglm")  # where they are installed

@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 
 from benchmarks import (
     grid,
+    imports,
     lasso,
     memory,
     merging,
@@ -402,7 +403,13 @@ def test_verdicts_on_public_tables(ours, met):
 
 def test_every_benchmark_is_on_the_command_line():
     in_memory = ["textbook", "untuned", "passes", "sparse", "grid", "lasso", "tables", "load", "memory"]
-    assert list(BENCHMARKS) == [*in_memory, "beyond_memory", "processes", "merging", "crashes"]
+    assert list(BENCHMARKS) == [*in_memory, "beyond_memory", "processes", "merging", "crashes", "imports"]
+
+
+def test_import_time_is_measured_in_a_process_of_its_own():
+    header, _, added = cells(imports.report(quick=True))
+    assert header == ["import", "time", "target", "met"]
+    assert 0 < float(added[1].removesuffix(" s")) < 10
 
 
 def test_benchmark_of_merging():
