@@ -55,6 +55,9 @@ def test_there_is_one_version():
     assert PROJECT["dynamic"] == ["version"]
     assert torchlinreg.__version__ == importlib.metadata.version("torchlinreg")
     assert f"\nversion: {torchlinreg.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    released = re.search(r"^## \[(\d[^\]]*)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert released[1] == torchlinreg.__version__
+    assert f'date-released: "{released[2]}"' in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [*COMMUNITY, *TEMPLATES])
