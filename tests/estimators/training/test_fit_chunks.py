@@ -206,10 +206,13 @@ def test_parameters_that_need_all_rows_are_refused(columns, parameters, message)
     [
         ([], ValueError, "no chunks"),
         (3, TypeError, "sequence or an iterable"),
+        ("table.parquet", TypeError, "not str.*torchlinreg.streams makes chunks of files"),
+        (pd.DataFrame({"x": [1.0]}), TypeError, "not DataFrame.*memory there is fit"),
+        (np.ones((3, 2)), TypeError, "not ndarray"),
         ([(np.empty((0, 2)), np.empty(0))], ValueError, "no rows"),
         ([(np.ones((3, 2)), np.ones(3), np.zeros(3))], ValueError, "all zero"),
     ],
-    ids=["empty", "number", "no rows", "no weight"],
+    ids=["empty", "number", "path", "frame", "array", "no rows", "no weight"],
 )
 def test_chunks_without_rows_are_refused(chunks, error, message):
     with pytest.raises(error, match=message):

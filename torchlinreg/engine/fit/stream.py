@@ -71,6 +71,8 @@ def fit_statistics(statistics: SufficientStatistics, n_features: int, settings: 
     result.loss_curve = [loss + left_out for loss in result.loss_curve]
     result.training_state = vars(statistics)
     result.needs_double = True
+    summed_up = (statistics.n_rows, f"whose sums are in the {len(few)} rows that the following is about")
+    result.plan = {"rows": summed_up} | result.plan
     if settings.fit_intercept:
         result.theta = statistics.with_intercept(result.theta)
     if result.optimality_gap is not None:

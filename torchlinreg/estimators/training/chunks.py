@@ -1,11 +1,13 @@
 """The chunks that a user gives to `fit_chunks`: checked, and placed where training is, one after the other."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from os import PathLike
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import torch
 from scipy.sparse import issparse
@@ -22,6 +24,7 @@ from torchlinreg.inputs.frames import FLOATS
 from torchlinreg.inputs.streams.base import ChunkedTable
 
 END = object()  # after the last chunk
+TABLES = (str, bytes, PathLike, Mapping, np.ndarray, torch.Tensor)
 CHUNK = "(X, y) or (X, y, sample_weight)"
 
 
@@ -91,10 +94,14 @@ class UserChunks:
 
     def __init__(self, chunks: Sequence | Iterable, estimator, group: ProcessGroup, *, is_own: bool = False):
         self._probe, self._parameters, self._group = clone(estimator), Parameters.of(estimator), group
-        has_numbers = hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__") and not isinstance(chunks, dict)
+        is_table = isinstance(chunks, TABLES) or nw.dependencies.is_into_dataframe(chunks)
+        if is_table or (not hasattr(chunks, "__getitem__") and not isinstance(chunks, Iterable)):
+            raise TypeError(
+                f"chunks must be a sequence or an iterable of {CHUNK}, not {type(chunks).__name__}. For a table in "
+                "memory there is fit; torchlinreg.streams makes chunks of files and of what can be sliced."
+            )
+        has_numbers = hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__")
         self.is_own, self.is_dealt = is_own, has_numbers and not is_own
-        if not (self.is_dealt or isinstance(chunks, Iterable)):
-            raise TypeError(f"chunks must be a sequence or an iterable of {CHUNK}, not {type(chunks).__name__}.")
         self.n_chunks = len(chunks) if self.is_dealt else None
         self.is_spent_by_one_pass = not self.is_dealt and iter(chunks) is chunks
         self._chunks, self._first = chunks, END
