@@ -193,6 +193,7 @@ def find_divisor(source: MemorySource) -> torch.Tensor | None:
     if not _has_many_rows(source):
         return None
     n_features = source.shape[1]
+    source = source.rows(slice(0, max(4 * n_features, BY_PRODUCTS // n_features + 1)))
     triangle = SufficientStatistics.of(source).factor[:n_features, :n_features]
     if len(triangle) < n_features:
         return None

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from torchlinreg.engine.data.chunks.source import Chunks, ChunkSource, Journal, fold
-from torchlinreg.engine.data.chunks.survey import Survey
+from torchlinreg.engine.data.chunks.survey import Survey, room_for
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.data.statistics import SufficientStatistics
 from torchlinreg.engine.fit.history import History
@@ -101,7 +101,8 @@ def survey(
         If no row has any weight.
     """
     with training_mode(0, 0, inference=False):
-        find = partial(Survey.of, divisor=chunks.divisor, has_statistics=settings.is_untuned)
+        room = room_for(nothing.shape[1], to_fit=settings.is_untuned and not settings.loss.is_quadratic)
+        find = partial(Survey.of, room=room, divisor=chunks.divisor, has_statistics=settings.is_untuned)
         found = fold(chunks, group, find, find(nothing), journal)
     if not found.weight > 0:
         raise ValueError(ALL_ZERO if found.n_rows else "There are no rows: all chunks are empty.")

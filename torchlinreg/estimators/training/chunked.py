@@ -48,7 +48,7 @@ def learn_from_chunks(
     parameters, group = Parameters.of(estimator), ProcessGroup(process_group)
     with learning(estimator), group.together():
         _check_parameters(parameters, has_callbacks=bool(vars(estimator).get("_skl_callbacks")))
-        found = UserChunks(chunks, estimator, group, is_own=is_own)
+        found = UserChunks(chunks, estimator, group, is_own=is_own, digests=checkpoint is not None)
         layout = found.layout
         warn_of_idle(parameters, find_defaults(type(estimator)), stacklevel=stacklevel)
         settings = make_settings(parameters, layout.nothing, layout.dtype)

@@ -1,7 +1,7 @@
 """The chunks that a user gives to `fit_chunks`: checked, and placed where training is, one after the other."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from os import PathLike
@@ -16,6 +16,7 @@ from sklearn.base import clone
 from torchlinreg.engine.data.source import MemorySource
 from torchlinreg.engine.data.statistics import find_divisor
 from torchlinreg.engine.runtime.process_group import ProcessGroup
+from torchlinreg.engine.runtime.switches import training_mode
 from torchlinreg.engine.runtime.threads import read_ahead
 from torchlinreg.estimators.parameters.settings import place_rows
 from torchlinreg.estimators.parameters.values import Parameters
@@ -38,7 +39,7 @@ class Layout:
     features : dict
         `n_features_in_` and, if the features have names, `feature_names_in_`.
     digest : str
-        SHA-256 of the first chunk.
+        SHA-256 of the first chunk, where a checkpoint asks for it.
     given : str
         Type of the features as they come, such as "float32".
     dtype : torch.dtype
@@ -74,6 +75,8 @@ class UserChunks:
     group : ProcessGroup
     is_own : bool, default=False
         Whether each process has a single chunk of its own.
+    digests : bool, default=False
+        Whether a checkpoint asks for a digest of the first chunk.
 
     Attributes
     ----------
@@ -92,7 +95,7 @@ class UserChunks:
         If there are no chunks, or if the first one is unusable.
     """
 
-    def __init__(self, chunks: Sequence | Iterable, estimator, group: ProcessGroup, *, is_own: bool = False):
+    def __init__(self, chunks, estimator, group: ProcessGroup, *, is_own: bool = False, digests: bool = False):
         self._probe, self._parameters, self._group = clone(estimator), Parameters.of(estimator), group
         is_table = isinstance(chunks, TABLES) or nw.dependencies.is_into_dataframe(chunks)
         if is_table or (not hasattr(chunks, "__getitem__") and not isinstance(chunks, Iterable)):
@@ -104,7 +107,7 @@ class UserChunks:
         self.is_own, self.is_dealt = is_own, has_numbers and not is_own
         self.n_chunks = len(chunks) if self.is_dealt else None
         self.is_spent_by_one_pass = not self.is_dealt and iter(chunks) is chunks
-        self._chunks, self._first = chunks, END
+        self._chunks, self._first, self._digests = chunks, END, digests
         self.layout, self.divisor = None, None
         self.layout = self._agree(self._look())
 
@@ -149,11 +152,14 @@ class UserChunks:
         with torch.no_grad():
             X, y, weight = self._check(0, item, reset=True)
             rows, dtype = place_rows(self._parameters, X, y, weight)
-            self.divisor = find_divisor(rows) if self._parameters.is_untuned else None
+            if self._parameters.is_untuned:
+                with training_mode(0, 0, inference=False):
+                    self.divisor = find_divisor(rows)
             known = vars(self._probe)
             features = {name: known[name] for name in ("n_features_in_", "feature_names_in_") if name in known}
+            digest = _digest(X, y, weight) if self._digests else ""
             sizes, nothing = (rows.shape[1], rows.y.shape[1], y.ndim), rows.rows(torch.arange(0, device="cpu"))
-            return Layout(*sizes, features, _digest(X, y, weight), _name(X), dtype, nothing)
+            return Layout(*sizes, features, digest, _name(X), dtype, nothing)
 
     def _agree(self, layout: Layout | None) -> Layout:
         """Return the layout that all processes have, and refuse any other."""

@@ -29,6 +29,8 @@ class Survey:
         Every so many rows, dense.
     stride : int
         How many rows each of the few stands for.
+    room : int
+        How many are kept, at most.
     is_weighted : bool
         Whether rows have weights.
     """
@@ -38,11 +40,15 @@ class Survey:
     statistics: SufficientStatistics | None
     few: MemorySource
     stride: int
+    room: int
     is_weighted: bool
 
     @classmethod
-    def of(cls, source: MemorySource, divisor: torch.Tensor | None = None, *, has_statistics: bool) -> Self:
-        """Return what is known of the rows of a chunk; `divisor` is that of `SufficientStatistics.of`."""
+    def of(cls, source: MemorySource, room: int, divisor: torch.Tensor | None = None, *, has_statistics: bool) -> Self:
+        """Return what is known of the rows of a chunk, keeping as many as there is room for.
+
+        `divisor` is that of `SufficientStatistics.of`.
+        """
         n_rows, n_features = source.shape
         statistics = None
         if has_statistics:
@@ -50,7 +56,7 @@ class Survey:
             statistics = SufficientStatistics.of(source, divisor) if n_rows else empty
         weight = source.y.new_ones(n_rows, 1) if source.weight is None else source.weight
         stride = 1
-        while n_rows > stride * _room(n_features):
+        while n_rows > stride * room:
             stride *= 2
         chosen = torch.arange(0, n_rows, stride, device="cpu")
         there = chosen.to(source.y.device)
@@ -58,12 +64,12 @@ class Survey:
             DenseOperator(source.sample(chosen)), source.y.index_select(0, there), weight.index_select(0, there)
         )
         total = weight.sum(dtype=torch.float64).item()
-        return cls(n_rows, total, statistics, few, stride, source.weight is not None)
+        return cls(n_rows, total, statistics, few, stride, room, source.weight is not None)
 
     def merge(self, other: Self) -> Self:
         """Return what is known of the rows of both."""
         n_rows, weight, stride = self.n_rows + other.n_rows, self.weight + other.weight, max(self.stride, other.stride)
-        while n_rows > stride * _room(self.few.shape[1]):
+        while n_rows > stride * self.room:
             stride *= 2
         own, others = (part.few.rows(slice(None, None, stride // part.stride)) for part in (self, other))
         few = MemorySource(
@@ -72,11 +78,12 @@ class Survey:
             torch.cat([own.weight, others.weight]),
         )
         statistics = None if self.statistics is None else self.statistics.merge(other.statistics)
-        return type(self)(n_rows, weight, statistics, few, stride, self.is_weighted or other.is_weighted)
+        is_weighted = self.is_weighted or other.is_weighted
+        return type(self)(n_rows, weight, statistics, few, stride, self.room, is_weighted)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known as tensors and numbers."""
-        names = "n_rows", "weight", "stride", "is_weighted"
+        names = "n_rows", "weight", "stride", "room", "is_weighted"
         found = {name: getattr(self, name) for name in names}
         found |= {"X": self.few.X.to_dense(), "y": self.few.y, "row_weight": self.few.weight}
         return found if self.statistics is None else found | {"statistics": self.statistics.state_dict()}
@@ -95,5 +102,7 @@ class Survey:
         return replace(self.few, weight=self.few.weight / torch.where(mean > 0, mean, 1.0))
 
 
-def _room(n_features: int) -> int:
-    return min(MANY_ROWS, max(FEW_ROWS, FEW_ELEMENTS // max(1, n_features)))
+def room_for(n_features: int, *, to_fit: bool) -> int:
+    """Return how many rows to keep: enough for a fit that is near that to all, or so few that they cost nothing."""
+    many = FEW_ELEMENTS // max(1, n_features) if to_fit else FEW_ROWS
+    return min(MANY_ROWS, max(FEW_ROWS, many))
