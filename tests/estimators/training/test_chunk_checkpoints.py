@@ -13,6 +13,7 @@ from torchlinreg import TorchLinearRegressor
 from torchlinreg.estimators.training import journal
 from torchlinreg.losses import Huber
 
+pytestmark = pytest.mark.slow
 TEXTBOOK = {"learning_rate": 0.01, "max_iter": 3, "tol": None, "random_state": 0}
 PARAMETERS = {
     "least squares": {},
@@ -49,7 +50,7 @@ def test_a_run_that_breaks_off_anywhere_goes_on(parameters, path):
     columns, uninterrupted = columns_for(parameters), Dataset(*columns_for(parameters))
     expected = answer(TorchLinearRegressor(**parameters).fit_chunks(uninterrupted))
     n_readings, n_chunks = len(uninterrupted.read), len(uninterrupted)
-    for breaks_at in sorted({*range(1, n_readings, max(1, n_readings // 3)), n_readings - 1}):
+    for breaks_at in sorted({*range(1, n_readings, max(1, n_readings // 2)), n_readings - 1}):
         path.unlink(missing_ok=True)
         Path(f"{path}.previous").unlink(missing_ok=True)
         with pytest.raises(OSError, match="the disk is gone"):
@@ -153,7 +154,6 @@ Path(path + ".answer").write_text(" ".join(value.hex() for value in [*model.coef
 """
 
 
-@pytest.mark.slow
 def test_a_process_that_is_killed_goes_on_in_the_next(path):
     support = str(Path(__file__).parents[2] / "support")
 

@@ -20,6 +20,7 @@ from ranks import Ranks
 from torchlinreg import TorchLinearRegressor
 from torchlinreg.losses import Huber
 
+pytestmark = pytest.mark.slow
 TEXTBOOK = {"learning_rate": 0.01, "max_iter": 2, "tol": None, "random_state": 0}
 PARAMETERS = {
     "least squares": {},
@@ -127,7 +128,6 @@ def test_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path):
         assert_equal(found, alone)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_process_that_is_killed_is_named_by_the_others(victim):
     ranks = Ranks(3)
