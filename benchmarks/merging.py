@@ -32,7 +32,9 @@ def report(*, quick: bool = False) -> str:
 
     X, y = make(QUICK_PARTS if quick else N_PARTS)
     exact, deviations = solve_refined(X, y), X.std(0)
-    parts = [statistics(X[start : start + PART_ROWS], y[start : start + PART_ROWS]) for start in range(0, len(X), 100)]
+    parts = [
+        statistics(X[start : start + PART_ROWS], y[start : start + PART_ROWS]) for start in range(0, len(X), PART_ROWS)
+    ]
 
     def as_tree():
         tree = MergeTree()
